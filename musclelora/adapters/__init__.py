@@ -1,0 +1,1 @@
+"""The radial scaling layer, where it goes, and folding into plain weights."""

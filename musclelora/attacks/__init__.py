@@ -1,0 +1,1 @@
+"""One file per attack, one registry."""

@@ -1,0 +1,1 @@
+"""Policy, decision and the MLflow registry."""

@@ -1,0 +1,1 @@
+"""Gradient alignment, recipes and the trainer."""

@@ -1,0 +1,87 @@
+"""A trained model on disk: plain weights that `transformers` loads, the adapters as evidence, and the record."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from musclelora.errors import ModelError
+from musclelora.frozen import Frozen
+from musclelora.training.recipes import Recipe
+
+RECORD = "training.json"
+
+
+class EpochMetrics(Frozen):
+    """One epoch: mean losses, share of steps per alignment mode, and accuracy on the clean dev rows."""
+
+    epoch: int
+    loss: float
+    reference_loss: float | None
+    aligned: float
+    mixed: float
+    raw: float
+    dev_accuracy: float | None
+
+
+class TrainingRecord(Frozen):
+    """What was trained, on what, and how it went. `logit_difference` is the largest between adapted and folded."""
+
+    recipe: Recipe
+    base: str
+    base_sha256: str
+    label_names: list[str]
+    max_length: int
+    seed: int
+    rows: int
+    data_sha256: str
+    trusted_sha256: str
+    trainable_parameters: int
+    total_parameters: int
+    device: str
+    precision: str
+    curve: list[EpochMetrics]
+    best_epoch: int
+    seconds: float
+    logit_difference: float
+
+
+@dataclass(frozen=True, eq=False)
+class DefendedModel:
+    """A folder with `model/` (safetensors, tokenizer, config), `adapters/` where there are any, `training.json`."""
+
+    folder: Path
+
+    @property
+    def model_folder(self) -> Path:
+        return self.folder / "model"
+
+    @cached_property
+    def record(self) -> TrainingRecord:
+        return TrainingRecord.model_validate_json((self.folder / RECORD).read_text(encoding="utf-8"))
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the names and bytes of every file of `model/`: what the model computes, not how long it took."""
+        digest = hashlib.sha256()
+        for path in sorted(self.model_folder.rglob("*")):
+            if path.is_file():
+                digest.update(path.relative_to(self.model_folder).as_posix().encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The plain model in evaluation mode and its tokenizer; safetensors only, no remote code."""
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                self.model_folder, use_safetensors=True, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(self.model_folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"The model in {self.model_folder} cannot be loaded ({error}). The folder is incomplete or was altered: "
+                "train again, or restore it from the registry."
+            ) from error
+        return model.eval(), tokenizer

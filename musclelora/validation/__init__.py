@@ -1,0 +1,1 @@
+"""Great Expectations suites, quarantine and the validation report."""
