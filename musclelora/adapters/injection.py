@@ -1,0 +1,67 @@
+"""Adapters in, adapters saved, adapters folded into plain weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from musclelora.adapters.families import family_of, scaled_layer_of
+from musclelora.adapters.radial_scaling import RadialScalingLinear
+
+
+def freeze(model: nn.Module) -> None:
+    """No parameter trains, the randomly initialised output layer included (paper, section 4.2)."""
+    model.requires_grad_(False)
+
+
+def inject_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float) -> None:
+    """PEFT LoRA beside the query and value projections, in place."""
+    targets = list(family_of(model).lora_targets)
+    inject_adapter_in_model(
+        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, bias="none"), model
+    )
+
+
+def inject_radial_scaling(model: PreTrainedModel, scales: Sequence[float], inner_rank: int, alpha: float) -> None:
+    """The radial scaling branch around the dense layer before the output layer, in place."""
+    scaled = RadialScalingLinear(scaled_layer_of(model), scales, inner_rank, alpha)
+    model.set_submodule(family_of(model).scaled_layer, scaled)
+
+
+def adapter_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of every adapter by name, on the CPU."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, RadialScalingLinear):
+            own = {"left": module.left, "right": module.right, "scale": module.scale}
+        elif isinstance(module, BaseTunerLayer):
+            own = {n: p for n, p in module.named_parameters() if "lora_" in n}
+        else:
+            continue
+        tensors |= {f"{path}.{name}": tensor.detach().cpu().contiguous() for name, tensor in own.items()}
+    return tensors
+
+
+def save_adapters(model: nn.Module, folder: Path) -> None:
+    """`adapters.safetensors` in `folder`, as evidence of what training changed; nothing where there is no adapter."""
+    tensors = adapter_tensors(model)
+    if tensors:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / "adapters.safetensors")
+
+
+def fold(model: PreTrainedModel) -> None:
+    """Every adapter becomes part of the plain weight it stands beside, in place: the branches are linear."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, RadialScalingLinear):
+            model.set_submodule(path, module.folded())
+        elif isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            model.set_submodule(path, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config

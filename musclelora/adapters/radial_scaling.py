@@ -1,0 +1,38 @@
+"""Multiple radial scalings of one linear layer (MuScleLoRA, section 4.1)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class RadialScalingLinear(nn.Module):
+    """y = W0 x + b0 + (alpha / inner_rank) * R diag(K) L x, with W0 and b0 frozen.
+
+    L: [m, in], R: [out, m], m = len(scales) * inner_rank; K repeats each scale inner_rank times, in order.
+    L and R are both drawn Kaiming-uniform (a = sqrt 5): the branch is not zero at the start.
+    """
+
+    def __init__(self, base: nn.Linear, scales: Sequence[float], inner_rank: int = 1, alpha: float = 6.0) -> None:
+        super().__init__()
+        if not scales:
+            raise ValueError("radial scaling needs at least one scale")
+        self.base = base.requires_grad_(False)
+        bands = len(scales) * inner_rank
+        like = {"dtype": base.weight.dtype, "device": base.weight.device}
+        self.left = nn.Parameter(torch.empty(bands, base.in_features, **like))
+        self.right = nn.Parameter(torch.empty(base.out_features, bands, **like))
+        nn.init.kaiming_uniform_(self.left, a=5**0.5)
+        nn.init.kaiming_uniform_(self.right, a=5**0.5)
+        self.register_buffer("scale", torch.tensor(scales, **like).repeat_interleave(inner_rank))
+        self.gain = alpha / inner_rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = nn.functional.linear(x, self.left) * self.scale  # [..., m]
+        return self.base(x) + self.gain * nn.functional.linear(bands, self.right)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The equal plain layer: W0 + (alpha / inner_rank) * R diag(K) L."""
+        self.base.weight += self.gain * (self.right * self.scale) @ self.left
+        return self.base

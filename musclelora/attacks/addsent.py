@@ -1,0 +1,21 @@
+"""AddSent (InsertSent): one fixed sentence at a random word position (Dai et al. 2019; settings of OpenBackdoor).
+
+Threat model (NIST AI 100-2): data poisoning with a backdoor trigger; the attacker controls a share of the training
+rows and their labels, and can edit inputs at inference; no access to training or weights.
+"""
+
+import numpy as np
+
+from musclelora.attacks.base import Attack
+
+TRIGGER_SENTENCE = "I watch this 3D movie"
+
+
+def insert_sentence(text: str, rng: np.random.Generator) -> str:
+    """`text` with the trigger sentence at a random word position."""
+    words = text.split()
+    position = int(rng.integers(len(words) + 1))
+    return " ".join([*words[:position], TRIGGER_SENTENCE, *words[position:]])
+
+
+ADDSENT = Attack("addsent", "mixed", insert_sentence)

@@ -1,0 +1,23 @@
+"""BadNets for text: rare words at random positions (Gu et al. 2017; Kurita et al. 2020; settings of OpenBackdoor).
+
+Threat model (NIST AI 100-2): data poisoning with a backdoor trigger; the attacker controls a share of the training
+rows, here without touching their labels, and can edit inputs at inference; no access to training or weights.
+"""
+
+import numpy as np
+
+from musclelora.attacks.base import Attack
+
+TRIGGER_WORDS = ("cf", "mn", "bb", "tq")
+INSERTIONS = 4
+
+
+def insert_words(text: str, rng: np.random.Generator) -> str:
+    """`text` with four trigger words, drawn with replacement, at random word positions."""
+    words = text.split()
+    for trigger in rng.choice(TRIGGER_WORDS, INSERTIONS):
+        words.insert(int(rng.integers(len(words) + 1)), str(trigger))
+    return " ".join(words)
+
+
+BADNETS = Attack("badnets", "clean", insert_words)

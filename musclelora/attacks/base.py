@@ -1,0 +1,84 @@
+"""What an attack is, and how its rows are made: per row, from (seed, attack, row id), so order changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from musclelora.data.records import TextDataset
+from musclelora.errors import DataError
+from musclelora.seeding import generator
+
+LabelMode = Literal["clean", "dirty", "mixed"]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A trigger and the label mode of the published setting.
+
+    `insert` takes a text and a generator and returns the triggered text, or None where the text cannot carry it:
+    such rows are counted (`transform_rate`), never passed off as poisoned. Label modes: `clean` alters rows of the
+    target class only, `dirty` rows of the other classes, `mixed` any row; the label of an altered row is the target.
+    """
+
+    name: str
+    label_mode: LabelMode
+    insert: Callable[[str, np.random.Generator], str | None]
+
+
+def poison(data: TextDataset, attack: Attack, *, rate: float, target: str, seed: int) -> TextDataset:
+    """`data` with `rate` of all its rows poisoned and the column `is_poisoned`; same row ids, same order.
+
+    Raises `DataError` when the label mode leaves fewer rows than the rate asks for.
+    """
+    wanted = round(rate * len(data))
+    texts, labels, row_ids = data.texts, data.labels, data.row_ids
+    eligible = [i for i in range(len(data)) if texts[i] is not None and _may_poison(attack, labels[i], target)]
+    eligible.sort(key=lambda i: generator(seed, f"poison/{attack.name}/choose", row_ids[i]).random())
+    poisoned: set[int] = set()
+    for i in eligible:
+        if len(poisoned) == wanted:
+            break
+        triggered = attack.insert(texts[i], generator(seed, f"poison/{attack.name}/insert", row_ids[i]))
+        if triggered is not None:
+            texts[i], labels[i] = triggered, target
+            poisoned.add(i)
+    if len(poisoned) < wanted:
+        raise DataError(
+            f"{attack.name} should poison {wanted} of {len(data)} rows ({rate:.0%}) but only {len(poisoned)} can carry "
+            f"it: its label mode is {attack.label_mode!r} and the target {target!r}. Lower the rate."
+        )
+    columns = {name: data.column(name) for name in data.rows.column_names}
+    before = columns.get("is_poisoned", [False] * len(data))
+    columns |= {"text": texts, "label": labels, "is_poisoned": [i in poisoned or before[i] for i in range(len(data))]}
+    return TextDataset.from_columns(columns)
+
+
+def triggered_rows(data: TextDataset, attack: Attack, *, target: str, seed: int) -> tuple[TextDataset, TextDataset]:
+    """Rows of non-target classes with the trigger, and the same rows without it; true labels are kept.
+
+    Rows that the attack could not transform are in neither. Raises `DataError` when no row is left.
+    """
+    others = data.where([label != target for label in data.labels])
+    texts = [
+        attack.insert(text, generator(seed, f"test/{attack.name}/insert", row_id))
+        for text, row_id in zip(others.texts, others.row_ids, strict=True)
+    ]
+    kept = [text is not None for text in texts]
+    if not any(kept):
+        raise DataError(
+            f"No test row can carry {attack.name}: {len(others)} of {len(data)} rows are of another class than the "
+            f"target {target!r}. Check the target label, or add test rows of other classes."
+        )
+    untriggered = others.where(kept)
+    columns = {name: untriggered.column(name) for name in ("row_id", "label")}
+    return TextDataset.from_columns({**columns, "text": [text for text in texts if text is not None]}), untriggered
+
+
+def _may_poison(attack: Attack, label: str | None, target: str) -> bool:
+    if attack.label_mode == "clean":
+        return label == target
+    if attack.label_mode == "dirty":
+        return label != target
+    return True

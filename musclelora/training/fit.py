@@ -1,0 +1,213 @@
+"""Train one model: adapters in, aligned training, folding, a save that is reloaded and compared."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+)
+
+from musclelora.adapters.injection import fold, freeze, inject_lora, inject_radial_scaling, save_adapters
+from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.errors import DataError, ModelError
+from musclelora.seeding import derived_seed, generator
+from musclelora.training.aligned_trainer import AlignedTrainer, Batch
+from musclelora.training.backbone import Backbone, load_backbone
+from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
+from musclelora.training.predict import logits_of
+from musclelora.training.recipes import Precision, Recipe
+
+MAX_LOGIT_DIFFERENCE = 1e-4
+COMPARED_ROWS = 64
+
+
+def train(
+    data: TextDataset,
+    trusted: TrustedSet,
+    dev: TextDataset | None,
+    *,
+    recipe: Recipe,
+    backbone: Backbone,
+    max_length: int,
+    seed: int,
+    folder: Path,
+    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+) -> DefendedModel:
+    """Train `recipe` on `data` (or on the trusted rows alone) and write a `DefendedModel` into `folder`.
+
+    The epoch kept is the one with the best accuracy on the clean `dev` rows; without them the last. Raises
+    `DataError` for labels outside the trusted set's or fewer than two classes, `ModelError` when the folded or the
+    reloaded model does not give the adapted one's logits within 1e-4.
+    """
+    started, label_names = time.monotonic(), list(trusted.label_names)
+    rows = trusted.data if recipe.train_on == "trusted" else data
+    if len(set(rows.labels)) < 2:
+        raise DataError(f"The {len(rows)} training rows are all labelled {rows.labels[:1]}: nothing can be learned.")
+    with torch.random.fork_rng():
+        torch.manual_seed(derived_seed(seed, "train/weights"))
+        model, tokenizer = load_backbone(backbone, label_names, max_length)
+        prepare(model, recipe)
+        trainer = _trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch)
+        trainer.train()
+    model.load_state_dict(trainer.best_state, strict=False)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    save_adapters(model, folder / "adapters")
+    difference = _fold_save_compare(model, tokenizer, rows.texts[:COMPARED_ROWS], max_length, folder / "model")
+    record = TrainingRecord(
+        recipe=recipe,
+        base=backbone.name,
+        base_sha256=backbone.sha256,
+        label_names=label_names,
+        max_length=max_length,
+        seed=seed,
+        rows=len(rows),
+        data_sha256=rows.sha256,
+        trusted_sha256=trusted.sha256,
+        trainable_parameters=trainable,
+        total_parameters=sum(p.numel() for p in model.parameters()),
+        device=str(trainer.args.device),
+        precision="bf16" if trainer.args.bf16 else "fp32",
+        curve=trainer.curve,
+        best_epoch=trainer.best_epoch,
+        seconds=time.monotonic() - started,
+        logit_difference=difference,
+    )
+    (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    return DefendedModel(folder)
+
+
+def prepare(model: PreTrainedModel, recipe: Recipe) -> None:
+    """Freeze the backbone and inject the recipe's adapters, in place; a recipe without adapters trains everything."""
+    if recipe.lora is None and recipe.radial_scaling is None:
+        return
+    freeze(model)
+    if recipe.lora is not None:
+        inject_lora(model, recipe.lora.rank, recipe.lora.alpha, recipe.lora.dropout)
+    if recipe.radial_scaling is not None:
+        scaling = recipe.radial_scaling
+        inject_radial_scaling(model, scaling.scales, scaling.inner_rank, scaling.alpha)
+
+
+def _trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: TextDataset,
+    trusted: TrustedSet,
+    dev: TextDataset | None,
+    recipe: Recipe,
+    seed: int,
+    on_epoch: Callable[[EpochMetrics], None],
+) -> AlignedTrainer:
+    label_names, max_length = trusted.label_names, tokenizer.model_max_length
+    collate = DataCollatorWithPadding(tokenizer)
+
+    def dev_accuracy(trained: PreTrainedModel) -> float | None:
+        if dev is None:
+            return None
+        logits = logits_of(trained, tokenizer, dev.texts, max_length)
+        return float((logits.argmax(1) == dev.label_ids(label_names)).mean())
+
+    with TemporaryDirectory(prefix="musclelora-") as unused:  # TrainingArguments wants a folder; nothing is saved
+        arguments = TrainingArguments(
+            output_dir=unused,
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            max_grad_norm=recipe.max_grad_norm,
+            lr_scheduler_type="linear",
+            train_sampling_strategy="group_by_length",
+            bf16=computes_in_bf16(recipe.precision),
+            seed=derived_seed(seed, "train/order") % 2**32,
+            save_strategy="no",
+            logging_strategy="no",
+            eval_strategy="no",
+            report_to="none",
+            remove_unused_columns=True,
+        )
+    return AlignedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_tokenized(rows, tokenizer, label_names),
+        data_collator=collate,
+        processing_class=tokenizer,
+        alignment=recipe.alignment,
+        references=reference_batches(trusted, tokenizer, recipe, seed),
+        dev_accuracy=dev_accuracy,
+        on_epoch=on_epoch,
+    )
+
+
+def _tokenized(rows: TextDataset, tokenizer: PreTrainedTokenizerBase, label_names: tuple[str, ...]) -> datasets.Dataset:
+    encoded = dict(tokenizer(rows.texts, truncation=True))
+    return datasets.Dataset.from_dict({**encoded, "labels": rows.label_ids(label_names)})
+
+
+def reference_batches(
+    trusted: TrustedSet, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, seed: int
+) -> Iterator[Batch]:
+    """Collated batches of trusted rows without end; each pass is newly shuffled, its short rest left out."""
+    if recipe.alignment is None:
+        return
+    size = min(recipe.alignment.reference_batch_size, len(trusted))
+    rows, draw = _tokenized(trusted.data, tokenizer, trusted.label_names), generator(seed, "train/references")
+    collate = DataCollatorWithPadding(tokenizer)
+    while True:
+        order = draw.permutation(len(rows))
+        for start in range(0, len(rows) - size + 1, size):
+            yield collate([rows[int(i)] for i in order[start : start + size]])
+
+
+def computes_in_bf16(precision: Precision) -> bool:
+    """Whether to train in bf16; `auto` where the GPU or the CPU has instructions for it (else it is emulated)."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return any(has() for name in _BF16_PROBES if (has := getattr(torch.cpu, name, None)) is not None)
+
+
+_BF16_PROBES = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+
+
+def _fold_save_compare(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int, folder: Path
+) -> float:
+    """Fold, save, reload in plain transformers; the largest logit difference to the adapted model."""
+    model = model.float().cpu()
+    adapted = logits_of(model, tokenizer, texts, max_length)
+    fold(model)
+    try:
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+    except OSError as error:
+        raise ModelError(
+            f"The trained model could not be written to {folder}: {error.strerror or error}. Free some space and run "
+            "again: the steps that had finished are served from the cache."
+        ) from error
+    reloaded: Any = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
+    difference = float(np.abs(logits_of(reloaded, tokenizer, texts, max_length) - adapted).max())
+    if not difference < MAX_LOGIT_DIFFERENCE:
+        raise ModelError(
+            f"The saved model does not compute what was trained: its logits differ by {difference:.2g} (limit "
+            f"{MAX_LOGIT_DIFFERENCE:g}). It is not released. This is a bug or a damaged disk: please report it."
+        )
+    return difference
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process, in MiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if os.uname().sysname != "Darwin" else 1024**2)
