@@ -23,6 +23,9 @@ class Policy(Frozen):
         0.80, ge=0, le=1, description="an attack that the undefended control resists proves nothing: inconclusive"
     )
     min_triggered_rows: int = Field(200, ge=1, description="fewer triggered test rows prove nothing: inconclusive")
+    required_attacks: tuple[str, ...] = Field(
+        (), description="attacks that must be among the drills or tried on the candidate; one missing: inconclusive"
+    )
 
     @property
     def sha256(self) -> str:

@@ -1,0 +1,199 @@
+"""The MLflow registry: a version is recorded only after its saved weights were reloaded and gave the same logits.
+
+Aliases: `challenger` is the version accepted last, `champion` the one in use, `previous_champion` the one before it.
+`challenger` stays where it is after promotion, so both names resolve; after a rollback they differ. A version that was
+refused, or whose evidence is inconclusive, carries its reasons as tags and files, and no alias.
+"""
+
+import hashlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from musclelora.errors import ConfigError, RegistryError
+from musclelora.governance.decision import GateDecision
+from musclelora.governance.model_store import save_and_check
+from musclelora.governance.registered import RegisteredVersion
+from musclelora.governance.tracking import connect, first_line, mlflow_errors, sqlite_path, without_credentials
+from musclelora.training.defended_model import DefendedModel
+
+CHALLENGER, CHAMPION, PREVIOUS_CHAMPION = "challenger", "champion", "previous_champion"
+STATUS = "status"
+CARD = "MODEL_CARD.md"
+
+
+def check_reachable(tracking_uri: str) -> None:
+    """Raise `RegistryError` within seconds if the server does not answer, refuses us, or SQLite cannot be written."""
+    database = sqlite_path(tracking_uri)
+    if database is not None:
+        _check_writable(database)
+        return
+    shown = without_credentials(tracking_uri)
+    try:
+        with _environment(MLFLOW_HTTP_REQUEST_TIMEOUT="3", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"):
+            connect(tracking_uri).search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        text = str(error)
+        denied = getattr(error, "error_code", "") in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+        if denied or "error code 401" in text or "error code 403" in text:
+            advice = "It does not accept these credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        else:
+            advice = f"Start it, correct the address, or use sqlite:////absolute/path/mlflow.db. ({first_line(error)})"
+        raise RegistryError(f"The MLflow server at {shown} cannot be used. {advice}") from None
+
+
+def register(
+    model: DefendedModel,
+    decision: GateDecision,
+    *,
+    name: str,
+    tracking_uri: str,
+    run_id: str,
+    input_example: list[str],
+    probe_texts: list[str],
+    tags: dict[str, str],
+    files: dict[str, str],
+) -> RegisteredVersion:
+    """Save the model in the run, prove that it reloads, and record it as a version of `name`.
+
+    `files` (name -> text) become artifacts of the run; `MODEL_CARD.md` among them is also stored with the model.
+    The version's tag `status` is `incomplete` until all else is there, then `ready`. Only an accepted decision moves
+    aliases. Raises `ModelError` if the reloaded model differs on `probe_texts` by 1e-4 or more in any logit (no
+    version is made then), `RegistryError` if MLflow fails.
+    """
+    if not probe_texts:
+        raise ConfigError("Registration needs probe texts, or nothing shows that the saved model is the candidate.")
+    version_tags = _version_tags(model, decision, tags, files)
+    with mlflow_errors(tracking_uri, f"register {name!r}"):
+        client = connect(tracking_uri)
+        logged = save_and_check(
+            model,
+            tracking_uri=tracking_uri,
+            run_id=run_id,
+            input_example=input_example,
+            probe_texts=probe_texts,
+            card=files.get(CARD, f"# {name}\n"),
+        )
+        for file, content in files.items():
+            client.log_text(run_id, content, file)
+        created = _create_version(client, name, logged, run_id, {**version_tags, STATUS: "incomplete"})
+        version = str(created.version)  # int or str, by store
+        client.set_model_version_tag(name, version, STATUS, "ready")
+        aliases = promote(name, version, tracking_uri) if decision.decision == "accepted" else []
+    return RegisteredVersion(
+        name=name,
+        version=version,
+        aliases=aliases,
+        model_uri=f"models:/{name}/{version}",
+        run_id=run_id,
+        tracking_uri=without_credentials(tracking_uri),
+        decision=decision.decision,
+    )
+
+
+def promote(name: str, version: str, tracking_uri: str) -> list[str]:
+    """Make an accepted, complete version challenger and champion; the champion so far becomes `previous_champion`.
+
+    Aliases move one by one, the champion's last: a failure on the way leaves the champion as it was. Raises
+    `RegistryError` for a version whose tags do not say that it is ready and accepted.
+    """
+    with mlflow_errors(tracking_uri, f"promote {name!r} version {version}"):
+        client = connect(tracking_uri)
+        found = client.get_model_version(name, version).tags
+        if found.get("decision") != "accepted" or found.get(STATUS) != "ready":
+            raise RegistryError(
+                f"{name!r} version {version} is not promoted: its gate decision is {found.get('decision')!r} and its "
+                f"status {found.get(STATUS)!r}. Only an accepted, ready version may be; train and register again."
+            )
+        client.set_registered_model_alias(name, CHALLENGER, version)
+        former = client.get_registered_model(name).aliases.get(CHAMPION)
+        if former is not None and str(former) != version:
+            client.set_registered_model_alias(name, PREVIOUS_CHAMPION, str(former))
+        client.set_registered_model_alias(name, CHAMPION, version)
+    return [CHALLENGER, CHAMPION]
+
+
+def _version_tags(
+    model: DefendedModel, decision: GateDecision, tags: dict[str, str], files: dict[str, str]
+) -> dict[str, str]:
+    """The caller's tags, what is known of the training and the decision, and the SHA-256 of each file."""
+    record = model.record
+    own = {
+        "decision": decision.decision,
+        "policy_sha256": decision.policy_sha256,
+        "report_sha256": decision.report_sha256,
+        "model_sha256": model.sha256,
+        "data_sha256": record.data_sha256,
+        "trusted_sha256": record.trusted_sha256,
+        "recipe": record.recipe.name,
+        "preset": record.recipe.preset,
+        "base": record.base,
+        "base_sha256": record.base_sha256,
+        "seed": str(record.seed),
+    }
+    for file, content in files.items():
+        if Path(file).name != file:
+            raise ConfigError(f"The evidence file {file!r} must be a plain file name.")
+        own[f"sha256.{file}"] = hashlib.sha256(content.encode()).hexdigest()
+    clash = sorted({*own, STATUS} & set(tags))
+    if clash:
+        raise ConfigError(f"The tags {', '.join(clash)} are set by the registration itself: leave them out.")
+    return {**tags, **own}
+
+
+def _create_version(
+    client: MlflowClient, name: str, logged: LoggedModel, run_id: str, tags: dict[str, str]
+) -> ModelVersion:
+    """The version with all its tags, in one call; the registered model is made first where it is new."""
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # `source` is the place itself: MLflow would look a models:/ address up in its global tracking address.
+    return client.create_model_version(
+        name, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
+    )
+
+
+def _check_writable(database: Path) -> None:
+    """Write beside the database, and lock it if it exists: read-only files, full disks and foreign files show here."""
+    folder = database.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(1 << 20))
+            probe.flush()
+            os.fsync(probe.fileno())
+        if database.exists():
+            with closing(sqlite3.connect(database, timeout=3, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+    except (OSError, sqlite3.Error) as error:
+        raise RegistryError(
+            f"MLflow's database {database} cannot be written ({first_line(error)}). Free space on its disk, make the "
+            "folder writable, end the process that locks it, or name another file."
+        ) from error
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for the length of a block; MLflow takes its HTTP settings from nowhere else."""
+    former = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in former.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

@@ -1,0 +1,168 @@
+"""A tiny model, reports with known numbers, and one migrated MLflow database that each test copies."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+from musclelora.evaluation.report import AttackResult, ModelResult, Rate, RobustnessReport
+from musclelora.governance.policy import Policy
+from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
+from musclelora.training.recipes import LoRA, Recipe
+from musclelora.validation.report import ValidationReport
+
+LABELS = ["negative", "positive"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "film", "was", "is", "good", "bad", "dull", "fine"]
+PROBES = ["a good film", "the film was bad", "good good good " * 20]
+
+
+def a_rate(value: float, n: int = 1000, half_width: float = 0.02) -> Rate:
+    return Rate(value=value, n=n, lower95=max(0.0, value - half_width), upper95=min(1.0, value + half_width))
+
+
+def an_attack(
+    asr: float = 0.08, floor: float | None = 0.06, control: float | None = 0.98, n: int = 1000
+) -> AttackResult:
+    return AttackResult(
+        attack="badnets",
+        target="positive",
+        asr=a_rate(asr, n),
+        floor=None if floor is None else a_rate(floor, n),
+        untriggered=a_rate(0.05, n),
+        control_asr=control,
+        transform_rate=1.0,
+        conclusive=True,
+    )
+
+
+def a_model_result(cacc: float = 0.88, attacks: dict[str, AttackResult] | None = None) -> ModelResult:
+    return ModelResult(
+        role="candidate",
+        recipe="musclelora",
+        trainable_parameters=10,
+        train_seconds=1.0,
+        cacc=a_rate(cacc),
+        confusion=[[440, 60], [60, 440]],
+        attacks=attacks or {},
+    )
+
+
+def a_report(
+    drills: dict[str, AttackResult] | None = None,
+    attacks: dict[str, AttackResult] | None = None,
+    cacc: float = 0.88,
+    undefended_cacc: float | None = 0.90,
+) -> RobustnessReport:
+    """Passes the default policy unless an argument says otherwise."""
+    undefended = {} if undefended_cacc is None else {"undefended": a_model_result(undefended_cacc)}
+    return RobustnessReport(
+        label_names=LABELS,
+        test_rows=1000,
+        test_sha256="7" * 64,
+        candidate=a_model_result(cacc, attacks),
+        comparisons=undefended,
+        drills={"badnets": an_attack()} if drills is None else drills,
+        not_tested=["style transfer"],
+    )
+
+
+def a_record() -> TrainingRecord:
+    curve = [
+        EpochMetrics(
+            epoch=epoch,
+            loss=1 / epoch,
+            reference_loss=None,
+            aligned=0.8,
+            mixed=0.1,
+            raw=0.1,
+            dev_accuracy=0.5 + epoch / 10,
+        )
+        for epoch in (1, 2)
+    ]
+    return TrainingRecord(
+        recipe=Recipe(
+            name="musclelora",
+            preset="bert",
+            lora=LoRA(rank=4, alpha=8, dropout=0),
+            learning_rate=1e-3,
+            batch_size=8,
+            epochs=2,
+        ),
+        base="/models/tiny-bert",
+        base_sha256="b" * 64,
+        label_names=LABELS,
+        max_length=16,
+        seed=7,
+        rows=900,
+        data_sha256="d" * 64,
+        trusted_sha256="e" * 64,
+        trainable_parameters=10,
+        total_parameters=1000,
+        device="cpu",
+        precision="fp32",
+        curve=curve,
+        best_epoch=2,
+        seconds=12.5,
+        logit_difference=1e-6,
+    )
+
+
+def a_validation() -> ValidationReport:
+    return ValidationReport(
+        train_sha256="d" * 64,
+        trusted_sha256="e" * 64,
+        rows=1000,
+        accepted_rows=900,
+        label_counts={"negative": 450, "positive": 450},
+        source_counts={"shop | <b>": 600, "forum": 300},
+        checks=[],
+        quarantined={f"row-{index}": ["group_scan"] for index in range(100)},
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> DefendedModel:
+    """A random BERT of one layer in the layout of a `DefendedModel`; not to be changed."""
+    folder = tmp_path_factory.mktemp("defended")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: index for index, label in enumerate(LABELS)},
+    )
+    BertForSequenceClassification(config).save_pretrained(folder / "model")
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    BertTokenizerFast(vocab=vocabulary, model_max_length=16).save_pretrained(folder / "model")
+    (folder / RECORD).write_text(a_record().model_dump_json(), encoding="utf-8")
+    return DefendedModel(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's migrations take seconds: run them once."""
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments(max_results=1)
+    return database
+
+
+@pytest.fixture
+def store(migrated_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty MLflow database in `tmp_path / "store"`; the working directory is another, empty one."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    shutil.copy(migrated_database, tmp_path / "store" / "mlflow.db")
+    return f"sqlite:///{tmp_path}/store/mlflow.db"
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return Policy()
