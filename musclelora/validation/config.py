@@ -1,0 +1,19 @@
+"""The part of the YAML file's `validation` section that the expectations read."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from musclelora.frozen import Frozen
+
+
+class ValidationConfig(Frozen):
+    """Limits. `max_words` suits 128 tokens of English; shares are fractions of rows, 0 to 1.
+
+    `allowed_characters` are not reported as invisible: languages such as Persian need U+200C inside words.
+    """
+
+    max_words: Annotated[int, Field(ge=1)] = 96
+    min_label_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    max_quarantined_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    allowed_characters: str = ""
