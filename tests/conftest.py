@@ -1,0 +1,39 @@
+"""The whole suite runs offline, quietly, and on its own throw-away ZenML and Hugging Face folders.
+
+ZenML reads its environment at import, so this is set before any test module is imported.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+HOME = Path(tempfile.mkdtemp(prefix="musclelora-tests-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+os.environ.update(
+    {
+        "ZENML_CONFIG_PATH": str(HOME / "zenml"),
+        "ZENML_REPOSITORY_PATH": str(HOME),  # a `.zen` folder of the developer must not choose the stack
+        "ZENML_CUSTOM_SOURCE_ROOT": str(Path(__file__).parents[1]),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
+        "ZENML_LOGGING_VERBOSITY": "WARN",
+        "GX_ANALYTICS_ENABLED": "false",
+        "HF_HOME": str(HOME / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_EVALUATE_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+)
+for name in ("ZENML_ACTIVE_STACK_ID", "ZENML_ACTIVE_PROJECT_ID", "ZENML_STORE_URL", "MLFLOW_TRACKING_URI"):
+    os.environ.pop(name, None)
