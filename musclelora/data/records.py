@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ FEATURES = {name: datasets.Value("bool" if name == "is_poisoned" else "string") 
 def label_order(labels: Sequence[str]) -> tuple[str, ...]:
     """Distinct labels in the order of their class numbers: numerically where all are integers, else alphabetically."""
     distinct = set(labels)
-    if all(label.lstrip("-").isdigit() for label in distinct):
-        return tuple(sorted(distinct, key=int))
+    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct))
 
 
