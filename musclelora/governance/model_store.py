@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextClassificationPipeline
 
 from musclelora.errors import ModelError
-from musclelora.governance.tracking import connect, first_line
+from musclelora.governance.tracking import connect, environment, first_line
 from musclelora.training.defended_model import DefendedModel, TrainingRecord
 
 MAX_LOGIT_DIFFERENCE = 1e-4
@@ -90,9 +90,10 @@ def _check_reload(
     """Raise `ModelError` unless what lies in the store can be served and computes what the candidate does."""
     record = model.record
     with tempfile.TemporaryDirectory() as scratch:
-        folder = mlflow.artifacts.download_artifacts(
-            artifact_uri=logged.artifact_location, dst_path=scratch, tracking_uri=tracking_uri
-        )
+        with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+            folder = mlflow.artifacts.download_artifacts(
+                artifact_uri=logged.artifact_location, dst_path=scratch, tracking_uri=tracking_uri
+            )
         weights = {path.suffix for path in Path(folder).rglob("*") if path.suffix in {".safetensors", ".bin", ".pt"}}
         if weights != {".safetensors"}:
             raise ModelError(f"The saved model holds weights as {sorted(weights)}: only safetensors are registered.")

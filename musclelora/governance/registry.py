@@ -9,8 +9,7 @@ import hashlib
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -22,11 +21,19 @@ from musclelora.errors import ConfigError, RegistryError
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.model_store import save_and_check
 from musclelora.governance.registered import RegisteredVersion
-from musclelora.governance.tracking import connect, first_line, mlflow_errors, sqlite_path, without_credentials
+from musclelora.governance.tracking import (
+    connect,
+    environment,
+    first_line,
+    mlflow_errors,
+    sqlite_path,
+    without_credentials,
+)
 from musclelora.training.defended_model import DefendedModel
 
 CHALLENGER, CHAMPION, PREVIOUS_CHAMPION = "challenger", "champion", "previous_champion"
 STATUS = "status"
+CHECK_SECONDS = 15  # a server that has just started migrates its database on the first request: 4 to 7 s
 CARD = "MODEL_CARD.md"
 
 
@@ -38,7 +45,7 @@ def check_reachable(tracking_uri: str) -> None:
         return
     shown = without_credentials(tracking_uri)
     try:
-        with _environment(MLFLOW_HTTP_REQUEST_TIMEOUT="3", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"):
+        with environment(MLFLOW_HTTP_REQUEST_TIMEOUT=str(CHECK_SECONDS), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"):
             connect(tracking_uri).search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         text = str(error)
@@ -69,8 +76,8 @@ def register(
     aliases. Raises `ModelError` if the reloaded model differs on `probe_texts` by 1e-4 or more in any logit (no
     version is made then), `RegistryError` if MLflow fails.
     """
-    if not probe_texts:
-        raise ConfigError("Registration needs probe texts, or nothing shows that the saved model is the candidate.")
+    if not probe_texts or not input_example:
+        raise ConfigError("Registration needs probe texts and an input example, to show that the saved model works.")
     version_tags = _version_tags(model, decision, tags, files)
     with mlflow_errors(tracking_uri, f"register {name!r}"):
         client = connect(tracking_uri)
@@ -182,18 +189,3 @@ def _check_writable(database: Path) -> None:
             f"MLflow's database {database} cannot be written ({first_line(error)}). Free space on its disk, make the "
             "folder writable, end the process that locks it, or name another file."
         ) from error
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for the length of a block; MLflow takes its HTTP settings from nowhere else."""
-    former = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in former.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value

@@ -6,6 +6,7 @@ over the candidate and the drills.
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -48,6 +49,21 @@ def mlflow_errors(tracking_uri: str, doing: str) -> Iterator[None]:
             f"MLflow at {shown} failed to {doing}: {first_line(error)}. Check that the server "
             "runs, that its disk is not full, and that you may write there."
         ) from (error if shown == tracking_uri else None)
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for the length of a block; MLflow takes its HTTP settings from nowhere else."""
+    former = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in former.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
 
 
 def without_credentials(text: str) -> str:
@@ -112,7 +128,7 @@ def start_run(tracking_uri: str, experiment: str, run_name: str, tags: dict[str,
 
 def finish_run(tracking_uri: str, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
     with mlflow_errors(tracking_uri, f"end the run {run_id}"):
-        connect(tracking_uri).set_terminated(run_id, status)
+        _end(connect(tracking_uri), run_id, status)
 
 
 def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record: TrainingRecord) -> str:
@@ -136,7 +152,7 @@ def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record:
             client.log_batch(run_id, params=params[start : start + _PARAMS_PER_BATCH])
         for start in range(0, len(metrics), _METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
-        client.set_terminated(run_id)
+        _end(client, run_id, "FINISHED")
     return run_id
 
 
@@ -183,6 +199,12 @@ def log_report(tracking_uri: str, run_id: str, report: RobustnessReport, decisio
             metrics=[Metric(key, value, now, 0) for key, value in values.items()],
             tags=[RunTag(key, value) for key, value in tags.items()],
         )
+
+
+def _end(client: MlflowClient, run_id: str, status: str) -> None:
+    # MLflow prints the address of the run otherwise, password included.
+    with environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"):
+        client.set_terminated(run_id, status)
 
 
 def _attack_metrics(prefix: str, attacks: dict[str, AttackResult]) -> dict[str, float]:

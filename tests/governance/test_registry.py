@@ -206,11 +206,13 @@ def test_damaged_weights_are_not_registered(
     assert nothing_is_registered(store)
 
 
-def test_without_probe_texts_nothing_is_registered(
-    store: str, tiny_model: DefendedModel, accepted: GateDecision
+@pytest.mark.parametrize("texts", ["probe_texts", "input_example"])
+def test_without_texts_to_try_nothing_is_registered(
+    store: str, tiny_model: DefendedModel, accepted: GateDecision, texts: str
 ) -> None:
-    with pytest.raises(ConfigError, match="probe texts"):
-        registered(store, tiny_model, accepted, probe_texts=[])
+    with pytest.raises(ConfigError, match="probe texts and an input example"):
+        registered(store, tiny_model, accepted, **{texts: []})
+    assert nothing_is_registered(store)
 
 
 @pytest.mark.parametrize("tag", ["decision", "status", "data_sha256"])
@@ -361,7 +363,8 @@ def test_a_server_that_refuses_or_is_no_mlflow_is_told(status: int, message: str
         check_reachable(address)
 
 
-def test_a_server_that_does_not_answer_is_told_within_seconds() -> None:
+def test_a_server_that_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musclelora.governance.registry.CHECK_SECONDS", 1)
     start = time.monotonic()
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))

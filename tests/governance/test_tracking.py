@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.tracking.rest_store import RestStore
 
 from musclelora.errors import ConfigError, RegistryError
 from musclelora.governance.decision import decide
@@ -132,6 +134,20 @@ def test_global_mlflow_state_is_left_alone(store: str) -> None:
 
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None
+
+
+def test_ending_a_run_does_not_print_the_servers_password(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = "http://ann:s3cret@127.0.0.1:9"
+    for method in ("get_run", "update_run_info"):
+        monkeypatch.setattr(RestStore, method, mock.MagicMock())
+    MlflowClient(tracking_uri=address).set_terminated("a-run")
+    assert "s3cret" in capfd.readouterr().out  # what MLflow does by itself
+
+    finish_run(address, "a-run", "FINISHED")
+
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
