@@ -162,17 +162,21 @@ def _fetch(filesystem: Any, file: str) -> bytes:
 
 def _unreachable(path: str, error: Exception) -> DataError:
     return DataError(
-        f"{path} cannot be read: {type(error).__name__}: {error}. Check the spelling, the permissions and, for a URL, "
+        f"{path} cannot be read: {_one_line(error)}. Check the spelling, the permissions and, for a URL, "
         "the network; some protocols need a package of their own, such as s3fs or gcsfs."
     )
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _no_such_file(path: Path) -> DataError:
     if not path.parent.is_dir():
         return DataError(f"No such file: {path}. Its folder {path.parent} does not exist either: check the path.")
     names = sorted(entry.name for entry in path.parent.iterdir())
-    hint = did_you_mean(path.name, names) if names else ""
-    hint = hint if hint.startswith("Did") or len(names) <= 10 else f"That folder holds {len(names)} others."
+    hint = did_you_mean(path.name, names) if names else "Its folder is empty."
+    hint = hint if not hint.startswith("Known") or len(names) <= 10 else f"Its folder holds {len(names)} others."
     return DataError(
         f"No such file: {path}. {hint} Relative paths are relative to the YAML file; a dataset of the hub is named "
         "`hub:NAME`."
@@ -201,7 +205,7 @@ def _read_hub(name: str, wanted: Sequence[str]) -> list[Part]:
         table = datasets.load_dataset(match["path"], match["config"], split=split)
     except Exception as error:  # load_dataset raises types of datasets, huggingface_hub, fsspec, httpx, pyarrow
         raise DataError(
-            f"Split {split!r} of the hub dataset {name!r} cannot be loaded: {type(error).__name__}: {error}. Check the "
+            f"Split {split!r} of the hub dataset {name!r} cannot be loaded: {_one_line(error)}. Check the "
             "name, the split and the network (HF_HUB_OFFLINE forbids it); a file is named by its path."
         ) from error
     require_columns(f"hub:{name}", table.column_names, wanted)
