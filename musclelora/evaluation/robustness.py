@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +43,25 @@ class ModelsUnderTest:
     floors: dict[Role, DefendedModel]
     drills: dict[str, DefendedModel]
     drill_controls: dict[str, DefendedModel]
+
+    @classmethod
+    def from_parts(cls, by_part: dict[str, DefendedModel]) -> "ModelsUnderTest":
+        """Sort the models of a training plan by the names of their parts."""
+
+        def starting_with(prefix: str) -> dict[str, DefendedModel]:
+            return {part.removeprefix(prefix): m for part, m in by_part.items() if part.startswith(prefix)}
+
+        roles: tuple[Role, ...] = get_args(Role)
+        floors = {role: by_part[f"{role}_floor"] for role in roles if f"{role}_floor" in by_part}
+        if "trusted_only" in by_part:  # never saw any untrusted row: it is its own floor
+            floors["trusted_only"] = by_part["trusted_only"]
+        return cls(
+            candidate=by_part["candidate"],
+            comparisons={role: by_part[role] for role in roles if role != "candidate" and role in by_part},
+            floors=floors,
+            drills=starting_with("drill_"),
+            drill_controls=starting_with("control_"),
+        )
 
 
 def evaluate_robustness(

@@ -1,6 +1,7 @@
 """Train one model: adapters in, aligned training, folding, a save that is reloaded and compared."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     TrainingArguments,
 )
 
@@ -60,6 +62,7 @@ def train(
         prepare(model, recipe)
         trainer = _trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch)
         trainer.train()
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
     model.load_state_dict(trainer.best_state, strict=False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     save_adapters(model, folder / "adapters")
@@ -129,14 +132,16 @@ def _trainer(
             lr_scheduler_type="linear",
             train_sampling_strategy="group_by_length",
             bf16=computes_in_bf16(recipe.precision),
+            use_cpu=not torch.accelerator.is_available(),
             seed=derived_seed(seed, "train/order") % 2**32,
             save_strategy="no",
             logging_strategy="no",
             eval_strategy="no",
             report_to="none",
-            remove_unused_columns=True,
+            dataloader_pin_memory=torch.accelerator.is_available(),
+            disable_tqdm=not sys.stderr.isatty(),
         )
-    return AlignedTrainer(
+    trainer = AlignedTrainer(
         model=model,
         args=arguments,
         train_dataset=_tokenized(rows, tokenizer, label_names),
@@ -147,6 +152,8 @@ def _trainer(
         dev_accuracy=dev_accuracy,
         on_epoch=on_epoch,
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _tokenized(rows: TextDataset, tokenizer: PreTrainedTokenizerBase, label_names: tuple[str, ...]) -> datasets.Dataset:

@@ -120,6 +120,16 @@ PRESETS: dict[str, Preset] = {
     "bert-large": _published(LARGE_SCALES),
     "roberta-base": _published((1, 2, 4, 6, 8, 10, 12, 14, 16)),
     "roberta-large": _published(LARGE_SCALES),
+    # Ours, for all-MiniLM-L6-v2 (benchmarks/tune_minilm.py): at hidden size 384 the published branch is 200 times as
+    # large as the layer it scales and saturates its tanh, so alpha is smaller and the learning rate larger.
+    "minilm": Preset(
+        radial_scaling=RadialScaling(scales=(1, 4, 8, 12, 16, 20, 24, 28), alpha=0.25),
+        lora=LoRA(),
+        alignment=GradientAlignment(start_epoch=0, rho_max=0.0, min_ref_loss=0.0),
+        adapters=Schedule(learning_rate=1e-3, batch_size=32, epochs=2),
+        full=Schedule(learning_rate=5e-5, batch_size=32, epochs=2),
+        trusted_only=Schedule(learning_rate=5e-5, batch_size=32, epochs=30),
+    ),
 }
 
 

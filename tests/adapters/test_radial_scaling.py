@@ -25,9 +25,7 @@ def golden_layer() -> RadialScalingLinear:
 
 def test_output_matches_the_golden_file():
     x = torch.tensor(GOLDEN["x"], dtype=torch.float64)
-    torch.testing.assert_close(
-        golden_layer()(x), torch.tensor(GOLDEN["y"], dtype=torch.float64), atol=1e-9, rtol=0
-    )
+    torch.testing.assert_close(golden_layer()(x), torch.tensor(GOLDEN["y"], dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 def test_folding_adds_the_golden_delta():

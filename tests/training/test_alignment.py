@@ -81,4 +81,6 @@ def test_aligned_gradient_never_opposes_the_trusted_rows(gradient, reference):
 @given(vectors, vectors, st.floats(0.1, 100))
 def test_aligned_gradient_ignores_the_length_of_the_reference(gradient, reference, factor):
     if reference.norm() > 1e-3:
-        torch.testing.assert_close(aligned_gradient(gradient, reference * factor), aligned_gradient(gradient, reference))
+        torch.testing.assert_close(
+            aligned_gradient(gradient, reference * factor), aligned_gradient(gradient, reference)
+        )

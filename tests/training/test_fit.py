@@ -141,6 +141,11 @@ def test_published_settings():
         5e-7,
         0.4,
     )
-    assert (published.learning_rate, published.batch_size, published.epochs, published.weight_decay) == (2e-5, 32, 10, 0)
+    assert (published.learning_rate, published.batch_size, published.epochs, published.weight_decay) == (
+        2e-5,
+        32,
+        10,
+        0,
+    )
     assert PRESETS["roberta-base"].radial_scaling.scales == (1, 2, 4, 6, 8, 10, 12, 14, 16)
     assert PRESETS["bert-large"].radial_scaling.scales == tuple(range(1, 10))

@@ -1,0 +1,160 @@
+"""The configuration of a run: one YAML file, typed; a wrong key gets the nearest right one."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from musclelora.data.config import DataConfig
+from musclelora.data.readers import resolve
+from musclelora.errors import ConfigError, did_you_mean
+from musclelora.frozen import Frozen
+from musclelora.governance.policy import Policy
+from musclelora.training.recipes import RecipeChoice
+from musclelora.validation.config import ValidationConfig
+
+PATH_KEYS = ("train", "dev", "test", "dataset")
+
+
+class ModelConfig(Frozen):
+    """`base`: `default` (the embedded backbone, else bert-base-uncased), a package, a folder or a hub name."""
+
+    base: str = "default"
+    max_length: int = Field(128, ge=8, le=8192, description="tokens per row; longer rows are cut")
+
+
+class EvaluationConfig(Frozen):
+    """What the candidate is tested against: attacks known to be in the data, and drills (docs/gate.md)."""
+
+    target: str | None = Field(None, description="target label; none = the demonstration's, else the last label")
+    attacks: list[str] = Field([], description="tested on the candidate itself; the demonstration's is always")
+    drills: list[str] = Field([], description="one extra training with a known poison each, and its control")
+    drill_rate: float = Field(0.1, gt=0, lt=1, description="share of the training rows that a drill poisons")
+
+
+class RegistryConfig(Frozen):
+    """Name of the registered model."""
+
+    name: str = Field("musclelora-classifier", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+
+
+class TrackingConfig(Frozen):
+    """MLflow: none = MLFLOW_TRACKING_URI, else a sqlite file `mlflow.db` in the working folder."""
+
+    uri: str | None = None
+    experiment: str = Field("musclelora", min_length=1)
+
+
+class RunConfig(Frozen):
+    """All of a run. The `gate` section may name a `policy` file whose thresholds it then overrides."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(42, ge=0)
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    recipe: RecipeChoice = RecipeChoice()
+    validation: ValidationConfig = ValidationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: Policy = Policy()
+    registry: RegistryConfig = RegistryConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    stack: str | None = Field(None, description="name of the ZenML stack; none = the active one")
+
+    @property
+    def attacks(self) -> list[str]:
+        """Attacks to test on the candidate: the demonstration's first."""
+        shown = [self.data.demonstration.attack] if self.data.demonstration else []
+        return list(dict.fromkeys([*shown, *self.evaluation.attacks]))
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """Read a YAML file, apply `a.b=c` overrides, resolve relative paths against the file's folder, and check all.
+
+    Raises `ConfigError` for a missing or malformed file, an unknown key (with the nearest known one) or a bad value.
+    """
+    path = Path(path)
+    raw = _read_yaml(path)
+    _merge_policy(raw, path.parent)
+    for override in overrides:
+        _apply(raw, override)
+    _resolve_paths(raw.get("data"), path.parent)
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors()) + ".") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+        raise ConfigError(f"There is no configuration file {path}.{hint}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must be a YAML mapping with sections such as `data`; it is empty or something else.")
+    return raw
+
+
+def _merge_policy(raw: dict[str, Any], folder: Path) -> None:
+    """`gate: {policy: FILE, ...}` becomes the file's thresholds, overridden by those written beside it."""
+    gate = raw.get("gate")
+    if isinstance(gate, str):
+        gate = {"policy": gate}
+    if isinstance(gate, dict) and "policy" in gate:
+        own = {key: value for key, value in gate.items() if key != "policy"}
+        raw["gate"] = _read_yaml(folder / str(gate["policy"])) | own
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key.strip("."):
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value.")
+    *parents, last = key.strip().split(".")
+    section = raw
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a section.")
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not YAML.") from error
+
+
+def _resolve_paths(data: Any, folder: Path) -> None:
+    """Local paths of the data section become absolute: they are relative to the YAML file, not to who runs it."""
+    if not isinstance(data, dict):
+        return
+    for section, key in [*((data, key) for key in PATH_KEYS), (data.get("trusted"), "path")]:
+        if isinstance(section, dict) and isinstance(section.get(key), str) and "://" not in section[key]:
+            resolved = resolve(section[key], folder)
+            if resolved.kind == "path":
+                section[key] = str(Path(resolved.name).resolve())
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    if problem["type"] == "extra_forbidden":
+        *parents, wrong = problem["loc"]
+        return f"unknown key {where!r}. {did_you_mean(str(wrong), _fields_at(parents))}".rstrip(".")
+    if problem["type"] == "missing":
+        return f"{where} is required"
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{where}: {message}" + ("" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})")
+
+
+def _fields_at(parents: list[str | int]) -> list[str]:
+    """Keys allowed in the section that `parents` leads to."""
+    model: Any = RunConfig
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation if parent in model.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,76 @@
+"""Everything of a run that belongs in MLflow: the run with its models, data and rates, then the model version."""
+
+from dataclasses import dataclass
+
+from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.evaluation.report import RobustnessReport
+from musclelora.governance import registry, tracking
+from musclelora.governance.decision import GateDecision
+from musclelora.governance.model_card import model_card
+from musclelora.governance.registered import RegisteredVersion
+from musclelora.training.defended_model import DefendedModel
+from musclelora.validation.report import ValidationReport
+
+EXAMPLE_ROWS = 2
+PROBE_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a reviewer needs to check the decision. `models` by part; the candidate is among them."""
+
+    models: dict[str, DefendedModel]
+    train: TextDataset
+    test: TextDataset
+    trusted: TrustedSet
+    validation: ValidationReport
+    report: RobustnessReport
+    decision: GateDecision
+    pages: dict[str, str]
+
+
+def record_and_register(
+    evidence: Evidence, *, name: str, tracking_uri: str, experiment: str, run_name: str
+) -> RegisteredVersion:
+    """Log the run under `run_name`, then register the candidate; only an accepted one gets aliases.
+
+    Raises `RegistryError` where MLflow fails and `ModelError` where the logged model reloads differently; the run is
+    then marked FAILED and nothing carries an alias.
+    """
+    candidate, decision = evidence.models["candidate"], evidence.decision
+    run_id = tracking.start_run(tracking_uri, experiment, run_name, {})
+    try:
+        for part, model in evidence.models.items():
+            tracking.log_training(tracking_uri, run_id, part, model.record)
+        for context, rows in (("train", evidence.train), ("test", evidence.test), ("trusted", evidence.trusted.data)):
+            tracking.log_dataset(tracking_uri, run_id, f"{name}-{context}", rows.sha256, len(rows), context)
+        tracking.log_report(tracking_uri, run_id, evidence.report, decision)
+        version = registry.register(
+            candidate,
+            decision,
+            name=name,
+            tracking_uri=tracking_uri,
+            run_id=run_id,
+            input_example=evidence.trusted.data.texts[:EXAMPLE_ROWS],
+            probe_texts=evidence.test.texts[:PROBE_ROWS],
+            tags={"musclelora.pipeline_run": run_name},
+            files=_files(evidence, name),
+        )
+    except BaseException:
+        tracking.finish_run(tracking_uri, run_id, "FAILED")
+        raise
+    tracking.finish_run(tracking_uri, run_id, "FINISHED")
+    return version
+
+
+def _files(evidence: Evidence, name: str) -> dict[str, str]:
+    record = evidence.models["candidate"].record
+    card = model_card(record, evidence.report, evidence.decision, evidence.validation, name)
+    return {
+        "gate_decision.json": evidence.decision.model_dump_json(indent=1),
+        "robustness_report.json": evidence.report.model_dump_json(indent=1),
+        "validation_report.json": evidence.validation.model_dump_json(indent=1),
+        "training.json": record.model_dump_json(indent=1),
+        registry.CARD: card,
+        **evidence.pages,
+    }

@@ -1,0 +1,59 @@
+"""From a config to the four sets of rows: train (untrusted), dev and test (clean), trusted."""
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from musclelora.attacks.base import poison
+from musclelora.attacks.registry import attack_by_name
+from musclelora.data.config import DataConfig
+from musclelora.data.readers import read_table
+from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.data.splits import split
+from musclelora.data.trusted import check_trusted
+from musclelora.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """The rows of a run; `dev` has no rows where none were named. Poisoned rows are marked in a demonstration only."""
+
+    train: TextDataset
+    dev: TextDataset
+    test: TextDataset
+    trusted: TrustedSet
+
+
+def ingest(config: DataConfig, seed: int) -> Delivery:
+    """Read, split where the config says so, check the trusted set, and poison where it is a demonstration.
+
+    Raises `DataError` for rows that cannot be read, too few rows, or a trusted set that cannot be relied on.
+    """
+    delivery = _split(config, seed) if config.split else _files(config)
+    today = datetime.now(timezone.utc).date()
+    check_trusted(delivery.trusted, {"dev": delivery.dev, "test": delivery.test}, today, config.labels)
+    if config.demonstration is None:
+        return delivery
+    shown = config.demonstration
+    poisoned = poison(delivery.train, attack_by_name(shown.attack), rate=shown.rate, target=shown.target, seed=seed)
+    return Delivery(poisoned, delivery.dev, delivery.test, delivery.trusted)
+
+
+def _split(config: DataConfig, seed: int) -> Delivery:
+    if config.dataset is None or config.split is None:
+        raise ConfigError("data.dataset and data.split belong together.")
+    table = read_table(config.dataset, config.columns, only_source=config.only_source)
+    parts = split(table, config.split, seed)
+    return Delivery(parts.train, parts.dev, parts.test, parts.trusted)
+
+
+def _files(config: DataConfig) -> Delivery:
+    if config.train is None or config.test is None or config.trusted is None:
+        raise ConfigError("data.train, data.test and data.trusted belong together.")
+
+    def read(name: str) -> TextDataset:
+        return read_table(name, config.columns, only_source=config.only_source)
+
+    train, test = read(config.train), read(config.test)
+    dev = read(config.dev) if config.dev else test.where([False] * len(test))
+    vouched = config.trusted
+    return Delivery(train, dev, test, TrustedSet(read(vouched.path), owner=vouched.owner, expires=vouched.expires))

@@ -1,0 +1,166 @@
+"""`summary.json`: one run in one file that programs read. Fields are stable; `schema` names their version."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.evaluation.report import AttackResult, ModelResult, RobustnessReport
+from musclelora.frozen import Frozen
+from musclelora.governance.decision import GateDecision
+from musclelora.governance.registered import RegisteredVersion
+from musclelora.training.defended_model import TrainingRecord
+
+SCHEMA = "musclelora/summary/1"
+Status = Literal["accepted", "refused", "inconclusive"]
+
+
+class DataSummary(Frozen):
+    """The delivery as it arrived; `quarantined` of its rows were set aside."""
+
+    sha256: str
+    rows: int
+    quarantined: int
+    sources: dict[str, int]
+
+
+class TrustedSummary(Frozen):
+    sha256: str
+    rows: int
+
+
+class ModelSummary(Frozen):
+    base: str
+    recipe: str
+    trainable_parameters: int
+
+
+class AccuracySummary(Frozen):
+    value: float
+    n: int
+    lower95: float
+
+
+class AttackSummary(Frozen):
+    """Rates as fractions; `floor`, `control_asr` are null where nothing was trained to measure them."""
+
+    asr: float
+    n: int
+    upper95: float
+    floor: float | None
+    untriggered: float
+    control_asr: float | None
+    transform_rate: float
+    conclusive: bool
+
+
+class ComparedSummary(Frozen):
+    """A model beside the candidate: the undefended control, the trusted rows alone."""
+
+    recipe: str
+    cacc: AccuracySummary
+    attacks: dict[str, AttackSummary]
+
+
+class GateSummary(Frozen):
+    decision: Status
+    reasons: list[str]
+    policy_sha256: str
+
+
+class RegistrySummary(Frozen):
+    name: str
+    version: str
+    aliases: list[str]
+
+
+class MlflowSummary(Frozen):
+    tracking_uri: str
+    run_id: str
+
+
+class Summary(Frozen):
+    """A finished run. `seconds` are per stage, 0 where it came from the cache."""
+
+    schema_: Literal["musclelora/summary/1"] = Field(SCHEMA, alias="schema")
+    name: str
+    status: Status
+    seed: int
+    device: str
+    seconds: dict[str, float]
+    peak_memory_mb: float
+    data: DataSummary
+    trusted: TrustedSummary
+    model: ModelSummary
+    cacc: AccuracySummary
+    attacks: dict[str, AttackSummary]
+    drills: dict[str, AttackSummary]
+    comparisons: dict[str, ComparedSummary]
+    probes: list[dict[str, Any]]
+    gate: GateSummary
+    registry: RegistrySummary
+    mlflow: MlflowSummary
+
+
+def summarise(
+    *,
+    name: str,
+    seed: int,
+    seconds: dict[str, float],
+    peak_memory_mb: float,
+    train: TextDataset,
+    quarantined: TextDataset,
+    trusted: TrustedSet,
+    record: TrainingRecord,
+    report: RobustnessReport,
+    decision: GateDecision,
+    registered: RegisteredVersion,
+) -> Summary:
+    """Collect the fields; `record` is the candidate's."""
+    return Summary(
+        schema=SCHEMA,
+        name=name,
+        status=decision.decision,
+        seed=seed,
+        device=f"{record.device} {record.precision}",
+        seconds=seconds,
+        peak_memory_mb=peak_memory_mb,
+        data=DataSummary(
+            sha256=train.sha256, rows=len(train), quarantined=len(quarantined), sources=train.source_counts()
+        ),
+        trusted=TrustedSummary(sha256=trusted.sha256, rows=len(trusted)),
+        model=ModelSummary(
+            base=record.base, recipe=record.recipe.name, trainable_parameters=record.trainable_parameters
+        ),
+        cacc=_accuracy(report.candidate),
+        attacks=_attacks(report.candidate.attacks),
+        drills=_attacks(report.drills),
+        comparisons={
+            role: ComparedSummary(recipe=m.recipe, cacc=_accuracy(m), attacks=_attacks(m.attacks))
+            for role, m in report.comparisons.items()
+        },
+        probes=[],
+        gate=GateSummary(decision=decision.decision, reasons=decision.reasons, policy_sha256=decision.policy_sha256),
+        registry=RegistrySummary(name=registered.name, version=registered.version, aliases=registered.aliases),
+        mlflow=MlflowSummary(tracking_uri=registered.tracking_uri, run_id=registered.run_id),
+    )
+
+
+def _accuracy(model: ModelResult) -> AccuracySummary:
+    return AccuracySummary(value=model.cacc.value, n=model.cacc.n, lower95=model.cacc.lower95)
+
+
+def _attacks(results: dict[str, AttackResult]) -> dict[str, AttackSummary]:
+    return {
+        name: AttackSummary(
+            asr=result.asr.value,
+            n=result.asr.n,
+            upper95=result.asr.upper95,
+            floor=result.floor.value if result.floor else None,
+            untriggered=result.untriggered.value,
+            control_asr=result.control_asr,
+            transform_rate=result.transform_rate,
+            conclusive=result.conclusive,
+        )
+        for name, result in results.items()
+    }

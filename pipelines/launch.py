@@ -1,0 +1,169 @@
+"""From a config to a finished run of the training pipeline, its summary and its pages."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+from zenml.client import Client
+from zenml.enums import ExecutionStatus
+from zenml.models import PipelineRunResponse
+
+from materializers import pages
+from musclelora.attacks.registry import attack_by_name
+from musclelora.config import RunConfig, TrackingConfig
+from musclelora.errors import ConfigError, did_you_mean
+from musclelora.evaluation.report import RobustnessReport
+from musclelora.evaluation.robustness import TriggeredFrom
+from musclelora.governance.enforcement import GateInconclusiveError, GateRefusedError
+from musclelora.governance.registry import check_reachable
+from musclelora.summary import Summary, summarise
+from musclelora.training.backbone import Backbone, resolve_backbone
+from musclelora.training.fit import peak_memory_mb
+from musclelora.training.plan import Drill, Training, plan
+from musclelora.training.recipes import RecipeChoice, auto_preset, resolve_recipe
+from pipelines.training import training_pipeline
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A config with everything resolved that can be before anything runs."""
+
+    config: RunConfig
+    backbone: Backbone
+    trainings: list[Training]
+    triggers: TriggeredFrom
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that went through to its decision."""
+
+    summary: Summary
+    report: RobustnessReport
+    cached_steps: list[str]
+    folder: Path
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Resolve weights, recipes, attacks, target, stack and MLflow; raises a `MuscleLoRAError` for what is wrong."""
+    for attack in [*config.attacks, *config.evaluation.drills]:
+        attack_by_name(attack)
+    _use_stack(config.stack)
+    backbone = resolve_backbone(config.model.base)
+    settings = AutoConfig.from_pretrained(backbone.location)
+    preset = auto_preset(settings.model_type, settings.hidden_size, backbone.name)
+    target = _target(config)
+    tracking = TrackingConfig(uri=_tracking_uri(config), experiment=config.tracking.experiment)
+    check_reachable(tracking.uri or "")
+    trainings = plan(
+        resolve_recipe(config.recipe, preset),
+        resolve_recipe(RecipeChoice(name="none", precision=config.recipe.precision), preset),
+        resolve_recipe(RecipeChoice(name="trusted-only", precision=config.recipe.precision), preset),
+        demonstration=config.data.demonstration is not None,
+        drills=[
+            Drill(attack=attack, rate=config.evaluation.drill_rate, target=target, seed=config.seed)
+            for attack in config.evaluation.drills
+        ],
+    )
+    return Prepared(
+        config=config.model_copy(update={"tracking": tracking}),
+        backbone=backbone,
+        trainings=trainings,
+        triggers=TriggeredFrom(attacks=config.attacks, target=target, seed=config.seed),
+    )
+
+
+def launch(prepared: Prepared, output: Path) -> Finished:
+    """Run the pipeline on the active stack and write `summary.json` and the pages into `output`.
+
+    Returns for every decision of the gate; raises what stopped the run before one.
+    """
+    config = prepared.config
+    run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    configured = training_pipeline.with_options(
+        run_name=run_name, extra={"tracking": config.tracking.model_dump(mode="json")}
+    )
+    try:
+        configured(config=config, trainings=prepared.trainings, backbone=prepared.backbone, triggers=prepared.triggers)
+    except (GateRefusedError, GateInconclusiveError):
+        pass  # the last step's word for a decision that is on record: the caller reads it from there
+    return _finish(Client().get_pipeline_run(run_name), prepared, output)
+
+
+def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finished:
+    """Load what the steps left, and write the summary and the pages."""
+    report, decision = _artifact(run, "evaluate", "robustness_report"), _artifact(run, "decide", "gate_decision")
+    registered = _artifact(run, "register", "registered_version")
+    candidate = _artifact(run, "train_candidate", "candidate_model")
+    quarantined = _artifact(run, "validate", "quarantined")
+    summary = summarise(
+        name=prepared.config.name,
+        seed=prepared.config.seed,
+        seconds=_seconds(run),
+        peak_memory_mb=peak_memory_mb(),
+        train=_artifact(run, "ingest", "train"),
+        quarantined=quarantined,
+        trusted=_artifact(run, "ingest", "trusted"),
+        record=candidate.record,
+        report=report,
+        decision=decision,
+        registered=registered,
+    )
+    written = {
+        "summary.json": summary.model_dump_json(indent=1, by_alias=True),
+        "robustness.html": pages.robustness_page(report, decision),
+        "validation.html": pages.validation_page(_artifact(run, "validate", "validation_report")),
+        "training.html": pages.training_page(candidate.record),
+        "decision.html": pages.decision_page(decision),
+        "registered.html": pages.registered_page(registered),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in written.items():
+        (output / name).write_text(content, encoding="utf-8")
+    quarantined.rows.to_csv(output / "quarantined.csv")
+    cached = [name for name, step in run.steps.items() if step.status == ExecutionStatus.CACHED]
+    return Finished(summary=summary, report=report, cached_steps=cached, folder=output)
+
+
+def _artifact(run: PipelineRunResponse, step: str, name: str) -> Any:
+    return run.steps[step].outputs[name][0].load()
+
+
+def _seconds(run: PipelineRunResponse) -> dict[str, float]:
+    """Wall seconds per step, 0 where it was served from the cache."""
+    seconds = {}
+    for name, step in run.steps.items():
+        ran = step.status != ExecutionStatus.CACHED and step.start_time and step.end_time
+        seconds[name] = round((step.end_time - step.start_time).total_seconds(), 2) if ran else 0.0
+    return seconds
+
+
+def _use_stack(name: str | None) -> None:
+    """Make `name` the active stack of this process only."""
+    if name is None:
+        return
+    stacks = {stack.name: stack.id for stack in Client().list_stacks(size=1000).items}
+    if name not in stacks:
+        raise ConfigError(f"There is no ZenML stack {name!r}. {did_you_mean(name, stacks)}")
+    os.environ["ZENML_ACTIVE_STACK_ID"] = str(stacks[name])
+
+
+def _tracking_uri(config: RunConfig) -> str:
+    """The address of MLflow: of the config, of the environment, else a database in the working folder."""
+    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+
+
+def _target(config: RunConfig) -> str:
+    """The target label's name."""
+    if config.evaluation.target is not None:
+        return config.evaluation.target
+    if config.data.demonstration is not None:
+        return config.data.demonstration.target
+    if config.data.labels:
+        return config.data.labels[-1]
+    if config.attacks or config.evaluation.drills:
+        raise ConfigError("Attacks and drills need a target label: set evaluation.target (or list data.labels).")
+    return ""

@@ -1,0 +1,54 @@
+"""The run's result as a table for the terminal, and the exit code that goes with it."""
+
+from musclelora.evaluation.report import ModelResult, Rate, RobustnessReport
+from musclelora.summary import Status, Summary
+
+EXIT_CODES: dict[Status, int] = {"accepted": 0, "refused": 3, "inconclusive": 4}
+NAMES = {"undefended": "undefended", "trusted_only": "trusted rows alone"}
+HEADER = ("model", "CACC", "attack", "ASR", "<= (95 %)", "floor", "untriggered", "decision")
+
+
+def exit_code(status: Status) -> int:
+    """0 accepted, 3 refused, 4 inconclusive."""
+    return EXIT_CODES[status]
+
+
+def results_table(report: RobustnessReport, summary: Summary) -> str:
+    """One line per model and attack; the candidate last, with the gate's decision."""
+    lines = [HEADER]
+    for role, model in report.comparisons.items():
+        lines += _lines(NAMES[role], model, "-")
+    lines += _lines(f"{report.candidate.recipe} (candidate)", report.candidate, summary.gate.decision)
+    for name, drill in report.drills.items():
+        rates = (_percent(drill.asr.value), _percent(drill.asr.upper95), _rate(drill.floor))
+        lines.append(("drill", "", name, *rates, _rate(drill.untriggered), "" if drill.conclusive else "inconclusive"))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
+
+
+def _lines(name: str, model: ModelResult, decision: str) -> list[tuple[str, ...]]:
+    cacc = _percent(model.cacc.value)
+    if not model.attacks:
+        return [(name, cacc, "-", "-", "-", "-", "-", decision)]
+    return [
+        (
+            name,
+            cacc,
+            attack,
+            _percent(result.asr.value),
+            _percent(result.asr.upper95),
+            _rate(result.floor),
+            _rate(result.untriggered),
+            decision,
+        )
+        for attack, result in model.attacks.items()
+    ]
+
+
+def _rate(rate: Rate | None) -> str:
+    return "-" if rate is None else _percent(rate.value)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"

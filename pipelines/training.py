@@ -1,0 +1,46 @@
+"""The training pipeline: untrusted rows in, a registered version or a refusal out."""
+
+from typing import Any
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from musclelora.config import RunConfig
+from musclelora.evaluation.robustness import TriggeredFrom
+from musclelora.training.backbone import Backbone
+from musclelora.training.plan import Training
+from steps.decide import decide
+from steps.enforce import enforce
+from steps.evaluate import evaluate
+from steps.ingest import ingest
+from steps.register import register
+from steps.train import train
+from steps.validate import validate
+
+
+@pipeline(name="musclelora_training", execution_mode=ExecutionMode.FAIL_FAST)
+def training_pipeline(
+    config: RunConfig, trainings: list[Training], backbone: Backbone, triggers: TriggeredFrom
+) -> None:
+    delivered, dev, test, trusted = ingest(data=config.data, seed=config.seed)
+    validation, accepted, _ = validate(delivered, dev, test, trusted, config=config.validation)
+    models: list[Any] = [
+        train.with_options(substitutions={"part": training.part})(
+            accepted,
+            dev,
+            trusted,
+            training=training,
+            backbone=backbone,
+            max_length=config.model.max_length,
+            seed=config.seed,
+            id=f"train_{training.part}",
+        )
+        for training in trainings
+    ]
+    parts = [training.part for training in trainings]
+    report = evaluate(models, parts, test, triggers=triggers, min_control_asr=config.gate.min_control_asr)
+    decision = decide(report, policy=config.gate)
+    registered = register(
+        models, parts, accepted, test, trusted, validation, report, decision, name=config.registry.name
+    )
+    enforce(decision, registered)

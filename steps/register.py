@@ -1,0 +1,47 @@
+"""Record the run in MLflow and register the candidate. Never cached."""
+
+from typing import Annotated
+
+from zenml import step
+
+from materializers import pages
+from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.evaluation.report import RobustnessReport
+from musclelora.governance.decision import GateDecision
+from musclelora.governance.evidence import Evidence, record_and_register
+from musclelora.governance.registered import RegisteredVersion
+from musclelora.training.defended_model import DefendedModel
+from musclelora.validation.report import ValidationReport
+from steps.progress import announce
+from steps.tracking import tracking
+
+
+@step(enable_cache=False)
+def register(
+    models: list[DefendedModel],
+    parts: list[str],
+    train: TextDataset,
+    test: TextDataset,
+    trusted: TrustedSet,
+    validation: ValidationReport,
+    report: RobustnessReport,
+    decision: GateDecision,
+    name: str,
+) -> Annotated[RegisteredVersion, "registered_version"]:
+    settings, run_name = tracking()
+    announce(f"register: {name} in MLflow")
+    evidence = Evidence(
+        models=dict(zip(parts, models, strict=True)),
+        train=train,
+        test=test,
+        trusted=trusted,
+        validation=validation,
+        report=report,
+        decision=decision,
+        pages={"robustness.html": pages.robustness_page(report, decision)},
+    )
+    if settings.uri is None:
+        raise ValueError("the launcher must resolve tracking.uri")
+    return record_and_register(
+        evidence, name=name, tracking_uri=settings.uri, experiment=settings.experiment, run_name=run_name
+    )
