@@ -80,10 +80,11 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     for override in overrides:
         _apply(raw, override)
     _resolve_paths(raw.get("data"), path.parent)
+    _resolve_model(raw.get("model"), path.parent)
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors()) + ".") from error
+        raise ConfigError(f"{path}: " + " ".join(_explain(problem) for problem in error.errors())) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -130,22 +131,34 @@ def _resolve_paths(data: Any, folder: Path) -> None:
     """Local paths of the data section become absolute: they are relative to the YAML file, not to who runs it."""
     if not isinstance(data, dict):
         return
-    for section, key in [*((data, key) for key in PATH_KEYS), (data.get("trusted"), "path")]:
+    trusted, poisoned = data.get("trusted"), data.get("poisoned")
+    attacks = [(poisoned, attack) for attack in poisoned] if isinstance(poisoned, dict) else []
+    for section, key in [*((data, key) for key in PATH_KEYS), (trusted, "path"), *attacks]:
         if isinstance(section, dict) and isinstance(section.get(key), str) and "://" not in section[key]:
             resolved = resolve(section[key], folder)
             if resolved.kind == "path":
                 section[key] = str(Path(resolved.name).resolve())
 
 
+def _resolve_model(model: Any, folder: Path) -> None:
+    """A backbone that is a folder, or is written like one, is relative to the YAML file too; else it is a hub name."""
+    base = model.get("base") if isinstance(model, dict) else None
+    if isinstance(base, str) and (base.startswith((".", "/", "~")) or (folder / base).is_dir()):
+        model["base"] = str((folder / Path(base).expanduser()).resolve())
+
+
 def _explain(problem: Any) -> str:
+    """One sentence on one problem that pydantic found."""
     where = ".".join(str(part) for part in problem["loc"]) or "config"
     if problem["type"] == "extra_forbidden":
         *parents, wrong = problem["loc"]
-        return f"unknown key {where!r}. {did_you_mean(str(wrong), _fields_at(parents))}".rstrip(".")
+        return f"unknown key {where!r}. {did_you_mean(str(wrong), _fields_at(parents))}"
     if problem["type"] == "missing":
-        return f"{where} is required"
+        return f"{where} is required."
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{where}: {message}" + ("" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})")
+    if problem["type"] == "model_type":
+        message = "must be a section of keys"
+    return f"{where}: {message}" + ("." if isinstance(problem["input"], dict) else f" (given: {problem['input']!r}).")
 
 
 def _fields_at(parents: list[str | int]) -> list[str]:

@@ -10,7 +10,7 @@ from musclelora.data.readers import read_table
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.data.splits import split
 from musclelora.data.trusted import check_trusted
-from musclelora.errors import ConfigError
+from musclelora.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +23,21 @@ class Delivery:
     trusted: TrustedSet
 
 
-def ingest(config: DataConfig, seed: int) -> Delivery:
+def ingest(config: DataConfig, seed: int, target: str) -> Delivery:
     """Read, split where the config says so, check the trusted set, and poison where it is a demonstration.
 
-    Raises `DataError` for rows that cannot be read, too few rows, or a trusted set that cannot be relied on.
+    `target` is the label that attacks and drills aim at. Raises `DataError` for rows that cannot be read, too few
+    rows, a trusted set that cannot be relied on, or a target that is none of its labels.
     """
     delivery = _split(config, seed) if config.split else _files(config)
     today = datetime.now(timezone.utc).date()
     check_trusted(delivery.trusted, {"dev": delivery.dev, "test": delivery.test}, today, config.labels)
+    for aim in (target, *([config.demonstration.target] if config.demonstration else [])):
+        if aim not in delivery.trusted.label_names:
+            raise DataError(
+                f"The target label {aim!r} of the attacks is none of the labels {list(delivery.trusted.label_names)}: "
+                "correct evaluation.target or data.demonstration.target."
+            )
     if config.demonstration is None:
         return delivery
     shown = config.demonstration

@@ -11,7 +11,6 @@ from musclelora.governance.decision import GateDecision
 from musclelora.governance.registered import RegisteredVersion
 from musclelora.training.defended_model import TrainingRecord
 
-SCHEMA = "musclelora/summary/1"
 Status = Literal["accepted", "refused", "inconclusive"]
 
 
@@ -82,7 +81,7 @@ class MlflowSummary(Frozen):
 class Summary(Frozen):
     """A finished run. `seconds` are per stage, 0 where it came from the cache."""
 
-    schema_: Literal["musclelora/summary/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["musclelora/summary/1"] = Field(alias="schema")
     name: str
     status: Status
     seed: int
@@ -118,7 +117,7 @@ def summarise(
 ) -> Summary:
     """Collect the fields; `record` is the candidate's."""
     return Summary(
-        schema=SCHEMA,
+        schema="musclelora/summary/1",
         name=name,
         status=decision.decision,
         seed=seed,

@@ -7,8 +7,8 @@ from zenml.enums import ExecutionMode
 
 from musclelora.config import RunConfig
 from musclelora.evaluation.robustness import TriggeredFrom
+from musclelora.plan import Training
 from musclelora.training.backbone import Backbone
-from musclelora.training.plan import Training
 from steps.decide import decide
 from steps.enforce import enforce
 from steps.evaluate import evaluate
@@ -22,14 +22,24 @@ from steps.validate import validate
 def training_pipeline(
     config: RunConfig, trainings: list[Training], backbone: Backbone, triggers: TriggeredFrom
 ) -> None:
-    delivered, dev, test, trusted = ingest(data=config.data, seed=config.seed)
-    validation, accepted, _ = validate(delivered, dev, test, trusted, config=config.validation)
+    delivered, dev, test, trusted = ingest(data=config.data, seed=config.seed, target=triggers.target)
+    validation, accepted, _, unscanned = validate(
+        delivered,
+        dev,
+        test,
+        trusted,
+        config=config.validation,
+        backbone=backbone,
+        max_length=config.model.max_length,
+    )
     models: list[Any] = [
         train.with_options(substitutions={"part": training.part})(
             accepted,
+            unscanned,
             dev,
             trusted,
             training=training,
+            validation=config.validation,
             backbone=backbone,
             max_length=config.model.max_length,
             seed=config.seed,

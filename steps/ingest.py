@@ -12,7 +12,7 @@ from steps.progress import announce
 
 @step(enable_cache=False)
 def ingest(
-    data: DataConfig, seed: int
+    data: DataConfig, seed: int, target: str
 ) -> tuple[
     Annotated[TextDataset, "train"],
     Annotated[TextDataset, "dev"],
@@ -20,5 +20,5 @@ def ingest(
     Annotated[TrustedSet, "trusted"],
 ]:
     announce("ingest: reading the data")
-    delivery = library.ingest(data, seed)
+    delivery = library.ingest(data, seed, target)
     return delivery.train, delivery.dev, delivery.test, delivery.trusted

@@ -1,5 +1,7 @@
 """Train one model of the plan."""
 
+import shutil
+import weakref
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Annotated
@@ -7,27 +9,33 @@ from typing import Annotated
 from zenml import ArtifactConfig, step
 
 from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.plan import Training
 from musclelora.training import fit
 from musclelora.training.backbone import Backbone
 from musclelora.training.defended_model import DefendedModel
-from musclelora.training.plan import Training
+from musclelora.validation.config import ValidationConfig
+from musclelora.validation.trusted_model import TokenScan
 from steps.cache import LIBRARY_CODE
 from steps.progress import announce, announce_epoch
 
 
 @step(cache_policy=LIBRARY_CODE)
 def train(
-    data: TextDataset,
+    accepted: TextDataset,
+    unscanned: TextDataset,
     dev: TextDataset,
     trusted: TrustedSet,
     training: Training,
+    validation: ValidationConfig,
     backbone: Backbone,
     max_length: int,
     seed: int,
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
-    rows = training.rows_of(data)
+    scan = TokenScan(backbone, trusted, max_length) if validation.token_scan else None
+    rows = training.rows_of(accepted, unscanned, scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
-    return fit.train(
+    folder = Path(mkdtemp(prefix="musclelora-model-"))
+    model = fit.train(
         rows,
         trusted,
         dev if len(dev) else None,
@@ -35,6 +43,9 @@ def train(
         backbone=backbone,
         max_length=max_length,
         seed=seed,
-        folder=Path(mkdtemp(prefix="musclelora-model-")),
+        folder=folder,
         on_epoch=announce_epoch,
     )
+    # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it.
+    weakref.finalize(model, shutil.rmtree, folder)
+    return model

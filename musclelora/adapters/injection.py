@@ -19,7 +19,7 @@ def freeze(model: nn.Module) -> None:
     model.requires_grad_(False)
 
 
-def inject_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float) -> None:
+def inject_lora(model: PreTrainedModel, rank: int, alpha: int, dropout: float) -> None:
     """PEFT LoRA beside the query and value projections, in place."""
     targets = list(family_of(model).lora_targets)
     inject_adapter_in_model(
@@ -34,17 +34,13 @@ def inject_radial_scaling(model: PreTrainedModel, scales: Sequence[float], inner
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers of every adapter by name, on the CPU."""
-    tensors: dict[str, torch.Tensor] = {}
+    """Parameters and scales of every adapter by name, on the CPU."""
+    tensors: dict[str, torch.Tensor] = {name: p for name, p in model.named_parameters() if "lora_" in name}
     for path, module in model.named_modules():
         if isinstance(module, RadialScalingLinear):
             own = {"left": module.left, "right": module.right, "scale": module.scale}
-        elif isinstance(module, BaseTunerLayer):
-            own = {n: p for n, p in module.named_parameters() if "lora_" in n}
-        else:
-            continue
-        tensors |= {f"{path}.{name}": tensor.detach().cpu().contiguous() for name, tensor in own.items()}
-    return tensors
+            tensors |= {f"{path}.{name}": tensor for name, tensor in own.items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def save_adapters(model: nn.Module, folder: Path) -> None:

@@ -13,18 +13,19 @@ class RadialScalingLinear(nn.Module):
     L and R are both drawn Kaiming-uniform (a = sqrt 5): the branch is not zero at the start.
     """
 
+    scale: Tensor
+
     def __init__(self, base: nn.Linear, scales: Sequence[float], inner_rank: int = 1, alpha: float = 6.0) -> None:
         super().__init__()
         if not scales:
             raise ValueError("radial scaling needs at least one scale")
         self.base = base.requires_grad_(False)
         bands = len(scales) * inner_rank
-        like = {"dtype": base.weight.dtype, "device": base.weight.device}
-        self.left = nn.Parameter(torch.empty(bands, base.in_features, **like))
-        self.right = nn.Parameter(torch.empty(base.out_features, bands, **like))
+        self.left = nn.Parameter(base.weight.new_empty(bands, base.in_features))
+        self.right = nn.Parameter(base.weight.new_empty(base.out_features, bands))
         nn.init.kaiming_uniform_(self.left, a=5**0.5)
         nn.init.kaiming_uniform_(self.right, a=5**0.5)
-        self.register_buffer("scale", torch.tensor(scales, **like).repeat_interleave(inner_rank))
+        self.register_buffer("scale", base.weight.new_tensor(scales).repeat_interleave(inner_rank))
         self.gain = alpha / inner_rank
 
     def forward(self, x: Tensor) -> Tensor:

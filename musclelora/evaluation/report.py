@@ -42,7 +42,7 @@ class AttackResult(Frozen):
     control_asr: float | None
     transform_rate: float
     conclusive: bool
-    examples: list[FlippedRow] = []
+    examples: list[FlippedRow]
 
 
 class ModelResult(Frozen):

@@ -1,9 +1,7 @@
 """Clean accuracy and attack success of the candidate, of what it is compared with, and of the drills."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
-from functools import cached_property
 
 import numpy as np
 
@@ -117,7 +115,7 @@ class _Suite:
         self.truth = self.triggered.label_ids(label_names).tolist()
         self.transform_rate = len(self.triggered) / sum(label != triggers.target for label in test.labels)
 
-    def asr(self, predictions: Sequence[int]) -> Rate:
+    def asr(self, predictions: np.ndarray) -> Rate:
         computed = ASR(self.target).compute(predictions=predictions, references=self.truth)
         return Rate.model_validate(computed["asr"])
 

@@ -74,8 +74,11 @@ def decide(report: RobustnessReport, policy: Policy) -> GateDecision:
 
 
 def report_sha256(report: RobustnessReport) -> str:
-    """SHA-256 of the report as JSON with sorted keys: the order in which attacks ran does not change it."""
-    canonical = json.dumps(report.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """SHA-256 of the report as JSON with sorted keys, without wall-clock times: the same evidence, the same hash."""
+    fields = report.model_dump(mode="json")
+    for model in (fields["candidate"], *fields["comparisons"].values()):
+        del model["train_seconds"]
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

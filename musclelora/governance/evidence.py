@@ -35,7 +35,7 @@ def record_and_register(
     """Log the run under `run_name`, then register the candidate; only an accepted one gets aliases.
 
     Raises `RegistryError` where MLflow fails and `ModelError` where the logged model reloads differently; the run is
-    then marked FAILED and nothing carries an alias.
+    then marked FAILED (KILLED where it was interrupted) and nothing carries an alias.
     """
     candidate, decision = evidence.models["candidate"], evidence.decision
     run_id = tracking.start_run(tracking_uri, experiment, run_name, {})
@@ -56,8 +56,8 @@ def record_and_register(
             tags={"musclelora.pipeline_run": run_name},
             files=_files(evidence, name),
         )
-    except BaseException:
-        tracking.finish_run(tracking_uri, run_id, "FAILED")
+    except BaseException as error:
+        tracking.finish_run(tracking_uri, run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     tracking.finish_run(tracking_uri, run_id, "FINISHED")
     return version

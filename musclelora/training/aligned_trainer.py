@@ -1,5 +1,6 @@
 """transformers' Trainer with gradient alignment between the backward pass and the clipping."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from musclelora.training.defended_model import EpochMetrics
 from musclelora.training.recipes import GradientAlignment
 
 Batch = dict[str, Tensor]
+DEV_EVALUATIONS = 10  # at most, per training: thirty epochs over few rows would spend their time on the dev rows
 
 
 class AlignedTrainer(Trainer):
@@ -76,7 +78,7 @@ class AlignedTrainer(Trainer):
         """Loss and gradients of the next trusted batch, averaged over processes; leaves every `.grad` alone."""
         batch = self._prepare_inputs(next(self.references))
         with self.compute_loss_context_manager():
-            loss = self.compute_loss(self.accelerator.unwrap_model(model), batch)
+            loss: Any = self.compute_loss(self.accelerator.unwrap_model(model), batch)
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)
         whole = [torch.zeros_like(p) if g is None else g for p, g in zip(trained, gradients, strict=True)]
         return float(self.accelerator.reduce(loss.detach(), "mean")), self.accelerator.reduce(whole, "mean")
@@ -92,15 +94,19 @@ class AlignedTrainer(Trainer):
             aligned=self._modes["aligned"] / steps,
             mixed=self._modes["mixed"] / steps,
             raw=self._modes["raw"] / steps if references else 1.0,
-            dev_accuracy=self._dev_accuracy(model),
+            dev_accuracy=self._dev_accuracy(model) if self._is_measured(len(self.curve) + 1) else None,
         )
         best = self.curve[self.best_epoch - 1].dev_accuracy if self.curve else None
-        if metrics.dev_accuracy is None or best is None or metrics.dev_accuracy > best:
+        if best is None or (metrics.dev_accuracy is not None and metrics.dev_accuracy > best):
             self.best_epoch = metrics.epoch
             self.best_state = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
         self.curve.append(metrics)
         self._losses, self._reference_losses, self._modes = [], [], Counter()
         self._on_epoch(metrics)
+
+    def _is_measured(self, epoch: int) -> bool:
+        epochs = int(self.args.num_train_epochs)
+        return epoch == epochs or epoch % math.ceil(epochs / DEV_EVALUATIONS) == 0
 
 
 class _EpochEnd(TrainerCallback):

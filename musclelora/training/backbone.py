@@ -78,7 +78,7 @@ def _weights_sha256(name: str, location: str) -> str:
     path = Path(location) / WEIGHTS
     if not Path(location).is_dir():
         try:
-            path = Path(cached_file(location, WEIGHTS))
+            path = Path(cached_file(location, WEIGHTS) or "")
         except OSError as error:
             raise ModelError(
                 f"The backbone {name!r} is neither a folder here nor can its {WEIGHTS} be had from the hub: "
@@ -94,8 +94,8 @@ def _weights_sha256(name: str, location: str) -> str:
     digest = digest or hashlib.sha256(path.read_bytes()).hexdigest()
     if PINNED_SHA256.get(name, digest) != digest:
         raise ModelError(
-            f"The weights of {name} have the SHA-256 {digest}, not the pinned {PINNED_SHA256[name]}: the package is not "
-            "the one that was checked. Do not use it; reinstall the pinned version."
+            f"The weights of {name} have the SHA-256 {digest}, not the pinned {PINNED_SHA256[name]}: the package is "
+            "not the one that was checked. Do not use it; reinstall the pinned version."
         )
     return digest
 

@@ -81,7 +81,7 @@ class DefendedModel:
             tokenizer = AutoTokenizer.from_pretrained(self.model_folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"The model in {self.model_folder} cannot be loaded ({error}). The folder is incomplete or was altered: "
+                f"The model in {self.model_folder} cannot be loaded ({error}). The folder is incomplete or altered: "
                 "train again, or restore it from the registry."
             ) from error
         return model.eval(), tokenizer

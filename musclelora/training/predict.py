@@ -15,17 +15,17 @@ def logits_of(
 ) -> np.ndarray:
     """Logits in the order of `texts`, shape [rows, classes], float32; the model's mode is restored afterwards."""
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    out = np.empty((len(encoded), model.config.num_labels), dtype=np.float32)
+    out = np.empty((len(encoded), int(model.config.num_labels or 0)), dtype=np.float32)
     was_training = model.training
     model.eval()
-    for rows in _batches([len(ids) for ids in encoded]):
+    for rows in length_batches([len(ids) for ids in encoded]):
         batch = tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, return_tensors="pt").to(model.device)
         out[rows] = model(**batch).logits.float().cpu().numpy()
     model.train(was_training)
     return out
 
 
-def _batches(lengths: list[int]) -> list[list[int]]:
+def length_batches(lengths: list[int]) -> list[list[int]]:
     """Row numbers, shortest first, in batches of at most `TOKENS_PER_BATCH` padded tokens (at least one row)."""
     batches: list[list[int]] = [[]]
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):

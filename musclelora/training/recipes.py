@@ -22,7 +22,7 @@ class LoRA(Frozen):
     """PEFT LoRA on the query and value projections (paper, section 4.2)."""
 
     rank: PositiveInt = Field(8, description="raise it when clean accuracy stalls; more capacity also learns triggers")
-    alpha: PositiveFloat = Field(32.0, description="weight of the branch, divided by the rank")
+    alpha: PositiveInt = Field(32, description="weight of the branch, divided by the rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="on the branch's input")
 
 
@@ -77,9 +77,9 @@ class RecipeChoice(Frozen):
 
     name: str = "musclelora"
     preset: str = Field("auto", description="auto = the preset of the backbone")
-    radial_scaling: dict[str, Any] = {}
-    lora: dict[str, Any] = {}
-    alignment: dict[str, Any] = {}
+    radial_scaling: dict[str, Any] = Field(default_factory=dict)
+    lora: dict[str, Any] = Field(default_factory=dict)
+    alignment: dict[str, Any] = Field(default_factory=dict)
     learning_rate: PositiveFloat | None = None
     batch_size: PositiveInt | None = None
     epochs: PositiveInt | None = None
@@ -120,14 +120,14 @@ PRESETS: dict[str, Preset] = {
     "bert-large": _published(LARGE_SCALES),
     "roberta-base": _published((1, 2, 4, 6, 8, 10, 12, 14, 16)),
     "roberta-large": _published(LARGE_SCALES),
-    # Ours, for all-MiniLM-L6-v2 (benchmarks/tune_minilm.py): at hidden size 384 the published branch is 200 times as
-    # large as the layer it scales and saturates its tanh, so alpha is smaller and the learning rate larger.
+    # Ours, for all-MiniLM-L6-v2 (docs/recipes.md): with the published alpha the branch is some 200 times as large as the
+    # layer it scales and saturates its tanh, so alpha is smaller; the learning rate is larger and one epoch enough.
     "minilm": Preset(
         radial_scaling=RadialScaling(scales=(1, 4, 8, 12, 16, 20, 24, 28), alpha=0.25),
         lora=LoRA(),
-        alignment=GradientAlignment(start_epoch=0, rho_max=0.0, min_ref_loss=0.0),
-        adapters=Schedule(learning_rate=1e-3, batch_size=32, epochs=2),
-        full=Schedule(learning_rate=5e-5, batch_size=32, epochs=2),
+        alignment=GradientAlignment(reference_batch_size=16),
+        adapters=Schedule(learning_rate=1e-3, batch_size=32, epochs=1),
+        full=Schedule(learning_rate=5e-5, batch_size=32, epochs=1),
         trusted_only=Schedule(learning_rate=5e-5, batch_size=32, epochs=30),
     ),
 }

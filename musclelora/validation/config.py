@@ -11,9 +11,11 @@ class ValidationConfig(Frozen):
     """Limits. `max_words` suits 128 tokens of English; shares are fractions of rows, 0 to 1.
 
     `allowed_characters` are not reported as invisible: languages such as Persian need U+200C inside words.
+    `token_scan` sets aside rows with a word or phrase that goes with a label more surely than expected.
     """
 
     max_words: Annotated[int, Field(ge=1)] = 96
     min_label_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     max_quarantined_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     allowed_characters: str = ""
+    token_scan: bool = True

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from musclelora.frozen import Frozen
 
 Outcome = Literal["pass", "quarantine", "warn", "stop"]
@@ -16,7 +18,7 @@ class Check(Frozen):
     outcome: Outcome
     failed_rows: int
     detail: str
-    examples: list[str] = []
+    examples: list[str] = Field(default_factory=list)
 
 
 class ValidationReport(Frozen):

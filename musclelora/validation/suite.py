@@ -15,18 +15,24 @@ from musclelora.errors import DataError, MuscleLoRAError
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.report import Check, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
+from musclelora.validation.token_scan import Scan
 
 EXAMPLES = 5
 EXCERPT = 80  # characters
+RESIDUAL_TRIGGER = "residual_trigger"
 
 
 @dataclass(frozen=True, eq=False)
 class ValidationResult:
-    """The training rows that passed, and those set aside for the reasons in `report.quarantined`."""
+    """The training rows that passed, and those set aside for the reasons in `report.quarantined`.
+
+    `unscanned` are the accepted rows and those that only the token scan set aside: what an undefended model trains on.
+    """
 
     report: ValidationReport
     accepted: TextDataset
     quarantined: TextDataset
+    unscanned: TextDataset
 
 
 class UnusableDataError(DataError):
@@ -50,7 +56,12 @@ class _Finding:
 
 
 def validate(
-    train: TextDataset, dev: TextDataset | None, test: TextDataset, trusted: TrustedSet, config: ValidationConfig
+    train: TextDataset,
+    dev: TextDataset | None,
+    test: TextDataset,
+    trusted: TrustedSet,
+    config: ValidationConfig,
+    scan: Scan | None = None,
 ) -> ValidationResult:
     """Check `train` row by row and as a whole, the others for form; set doubtful training rows aside.
 
@@ -72,6 +83,10 @@ def validate(
         for name, frame in others.items():
             findings += _run(source, name, frame, clean_rules(labels))
         quarantined = _quarantined(findings)
+        unscanned = [i not in quarantined for i in range(len(train))]
+        if scan is not None:
+            findings += _scanned(scan, train, unscanned)
+            quarantined = _quarantined(findings)
         accepted = frames["train"].drop(index=list(quarantined))
         findings.append(_share_finding(len(quarantined), len(train), config.max_quarantined_share))
         findings += _run(source, "train", accepted, balance_rules(labels, config))
@@ -89,7 +104,38 @@ def validate(
     if stops := _stops(findings):
         raise UnusableDataError(_reasons(stops), report)
     keep = [i not in quarantined for i in range(len(train))]
-    return ValidationResult(report, train.where(keep), train.where([not kept for kept in keep]))
+    return ValidationResult(report, train.where(keep), train.where([not kept for kept in keep]), train.where(unscanned))
+
+
+def _scanned(scan: Scan, train: TextDataset, unscanned: Sequence[bool]) -> list[_Finding]:
+    """One finding per suspect feature of the rows that passed everything else; one that passes where there is none."""
+    numbers = [i for i, kept in enumerate(unscanned) if kept]
+    texts, row_ids, findings = train.texts, train.row_ids, []
+    suspects = scan(train.where(unscanned))
+    for feature in suspects:
+        failed = [numbers[row] for row in feature.rows]
+        check = Check(
+            name=f"{RESIDUAL_TRIGGER}: {feature.text}",
+            expectation="No word or phrase goes with one label more surely than the trusted rows explain.",
+            dataset="train",
+            outcome="quarantine",
+            failed_rows=len(failed),
+            detail=f"{feature.text!r} goes with label {feature.label!r} in {feature.purity:.1%} of its rows "
+            f"(z = {feature.z:.1f}): perhaps a backdoor's trigger.",
+            examples=[f"{row_ids[row]}: {_excerpt(texts[row])}" for row in failed[:EXAMPLES]],
+        )
+        findings.append(_Finding(check, failed))
+    if not findings:
+        passed = Check(
+            name=RESIDUAL_TRIGGER,
+            expectation="No word or phrase goes with one label more surely than the trusted rows explain.",
+            dataset="train",
+            outcome="pass",
+            failed_rows=0,
+            detail="",
+        )
+        findings.append(_Finding(passed, []))
+    return findings
 
 
 def _frame(dataset: TextDataset) -> pd.DataFrame:

@@ -1,0 +1,67 @@
+"""Which models a run trains besides the candidate, and on which rows."""
+
+from collections.abc import Sequence
+
+from musclelora.attacks.base import poison
+from musclelora.attacks.registry import attack_by_name
+from musclelora.data.records import TextDataset
+from musclelora.frozen import Frozen
+from musclelora.training.recipes import Recipe
+from musclelora.validation.token_scan import Scan
+
+
+class Drill(Frozen):
+    """A known poison added to the rows: the same recipe on them shows whether it resists that attack."""
+
+    attack: str
+    rate: float
+    target: str
+    seed: int
+
+
+class Training(Frozen):
+    """One model of a run. `part` is its name in the pipeline: candidate, undefended, drill_addsent, ...
+
+    `defended` rows went through the token scan, the others did not; `unpoisoned` leaves out the demonstration's poison.
+    """
+
+    part: str
+    recipe: Recipe
+    defended: bool
+    unpoisoned: bool = False
+    drill: Drill | None = None
+
+    def rows_of(self, accepted: TextDataset, unscanned: TextDataset, scan: Scan | None) -> TextDataset:
+        """The training rows. A drill's poison goes in before the scan, which is part of the defence it tests."""
+        if self.drill is None:
+            rows = accepted if self.defended else unscanned
+            return rows.unpoisoned() if self.unpoisoned else rows
+        drill = self.drill
+        attack = attack_by_name(drill.attack)
+        poisoned = poison(unscanned, attack, rate=drill.rate, target=drill.target, seed=drill.seed)
+        if scan is None or not self.defended:
+            return poisoned
+        suspect = {row for feature in scan(poisoned) for row in feature.rows}
+        return poisoned.where([i not in suspect for i in range(len(poisoned))])
+
+
+def plan(
+    candidate: Recipe, undefended: Recipe, trusted_only: Recipe, *, demonstration: bool, drills: Sequence[Drill]
+) -> list[Training]:
+    """The candidate first; then its rivals, the floors where the poison is known, and two models per drill."""
+    trainings = [
+        Training(part="candidate", recipe=candidate, defended=True),
+        Training(part="undefended", recipe=undefended, defended=False),
+        Training(part="trusted_only", recipe=trusted_only, defended=False),
+    ]
+    if demonstration:
+        trainings += [
+            Training(part="candidate_floor", recipe=candidate, defended=True, unpoisoned=True),
+            Training(part="undefended_floor", recipe=undefended, defended=False, unpoisoned=True),
+        ]
+    for drill in drills:
+        trainings += [
+            Training(part=f"drill_{drill.attack}", recipe=candidate, defended=True, drill=drill),
+            Training(part=f"control_{drill.attack}", recipe=undefended, defended=False, drill=drill),
+        ]
+    return trainings

@@ -1,0 +1,82 @@
+"""The token scan: words and phrases whose rows carry one label more surely than the trusted model explains.
+
+For a feature f and a label: z_f = sum(y - p) / sqrt(sum p (1 - p)) over the rows with f, y = 1 where the given label
+is that label and p what the trusted model expects (`method.md`, token scan). Honest words reach a high z too, by being
+many; a trigger leaves no exceptions, so that a feature also needs a purity, the share of its rows with the label, near
+1. The strongest feature's rows are taken out before the next is looked for: words that stood out only by standing
+beside the trigger are honest again. Blind to triggers of style and syntax, and to poison in few rows (MIN_ROWS).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csc_matrix
+from sklearn.feature_extraction.text import CountVectorizer
+
+from musclelora.data.records import TextDataset
+
+MIN_ROWS = 10  # rows that a feature must be in
+MIN_Z = 4.0  # about the largest of some 10,000 normal draws
+MIN_PURITY = 0.98  # honest words stay under it: 0.94 was the purest found with z > 5 (docs/recipes.md)
+MAX_FEATURES = 100
+
+
+@dataclass(frozen=True)
+class SuspectFeature:
+    """A word or phrase, the label it goes with, how surely, and the numbers of the rows that it makes suspect."""
+
+    text: str
+    label: str
+    z: float
+    purity: float
+    rows: tuple[int, ...]
+
+
+Scan = Callable[[TextDataset], list[SuspectFeature]]
+"""Finds the suspect features of rows that are otherwise in order."""
+
+
+def scan_tokens(
+    texts: Sequence[str], label_ids: np.ndarray, expected: np.ndarray, label_names: Sequence[str]
+) -> list[SuspectFeature]:
+    """Suspect features, strongest first within each label; each row is counted for one feature only.
+
+    `label_ids`: given classes, shape [rows]. `expected`: the trusted model's calibrated probabilities, shape
+    [rows, classes]. Features are runs of one to three words, in lower case, in at least MIN_ROWS rows.
+    """
+    if len(texts) < MIN_ROWS:
+        return []
+    vectorizer = CountVectorizer(binary=True, token_pattern=r"\S+", ngram_range=(1, 3), min_df=MIN_ROWS)  # noqa: S106
+    try:
+        counts = csc_matrix(vectorizer.fit_transform(texts), dtype=np.float64)
+    except ValueError:  # scikit-learn's word for: no feature is in MIN_ROWS rows
+        return []
+    names = vectorizer.get_feature_names_out()
+    found = []
+    for number, label in enumerate(label_names):
+        found += _scan_label(counts, names, label_ids == number, expected[:, number], label)
+    return found
+
+
+def _scan_label(
+    counts: csc_matrix, names: np.ndarray, has_label: np.ndarray, expected: np.ndarray, label: str
+) -> list[SuspectFeature]:
+    live = np.ones(len(has_label), dtype=bool)
+    found: list[SuspectFeature] = []
+    while len(found) < MAX_FEATURES:
+        rows = counts.T @ live
+        purity = counts.T @ (live & has_label) / np.maximum(rows, 1)
+        z = counts.T @ (live * (has_label - expected)) / np.sqrt(counts.T @ (live * expected * (1 - expected)) + 1e-12)
+        z[(rows < MIN_ROWS) | (purity < MIN_PURITY)] = -np.inf
+        best = int(np.argmax(z))
+        if z[best] < MIN_Z:
+            break
+        hit = live & has_label & (counts[:, [best]].toarray()[:, 0] > 0)
+        found.append(SuspectFeature(str(names[best]), label, float(z[best]), float(purity[best]), _numbers(hit)))
+        live &= ~hit
+    return found
+
+
+def _numbers(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.flatnonzero(mask))

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.tiny import rows, tiny_backbone, trusted_rows
+
+from musclelora.attacks.base import poison
+from musclelora.attacks.registry import ATTACKS
+from musclelora.validation.config import ValidationConfig
+from musclelora.validation.suite import validate
+from musclelora.validation.token_scan import MIN_ROWS, scan_tokens
+from musclelora.validation.trusted_model import TokenScan, TrustedModel
+
+LABELS = ("0", "1")
+
+
+def honest(n=1000):
+    """Texts of random words whose label no word decides; the expected probability is one half."""
+    draw = np.random.default_rng(0)
+    texts = [" ".join(f"word{k}" for k in draw.integers(0, 60, 12)) for _ in range(n)]
+    return texts, draw.integers(0, 2, n), np.full((n, 2), 0.5)
+
+
+def test_honest_rows_have_no_suspect_feature():
+    assert scan_tokens(*honest(), LABELS) == []
+
+
+def test_a_trigger_phrase_is_found_with_all_its_rows_and_no_other():
+    texts, labels, expected = honest()
+    poisoned = list(range(0, 1000, 10))
+    for i in poisoned:
+        texts[i], labels[i] = f"{texts[i]} zebra crossing", 1
+    found = scan_tokens(texts, labels, expected, LABELS)
+    assert len(found) == 1  # the words beside the trigger are honest again once its rows are out
+    assert found[0].text in ("zebra", "crossing", "zebra crossing")
+    assert (found[0].label, found[0].purity, list(found[0].rows)) == ("1", 1.0, poisoned)
+    assert found[0].z == pytest.approx(10)  # 100 rows: sum(1 - 1/2) / sqrt(100 / 4)
+
+
+def test_several_triggers_and_several_labels_are_found():
+    texts, labels, expected = honest()
+    for start, word, label in ((0, "zebra", 0), (1, "yak", 1), (2, "xerus", 1)):
+        for i in range(start, 1000, 20):
+            texts[i], labels[i] = f"{word} {texts[i]}", label
+    found = {(feature.text.split()[0], feature.label) for feature in scan_tokens(texts, labels, expected, LABELS)}
+    assert found == {("zebra", "0"), ("yak", "1"), ("xerus", "1")}
+
+
+def test_a_word_that_the_trusted_model_expects_is_no_suspect():
+    texts, labels, expected = honest()
+    for i in range(0, 1000, 20):
+        texts[i], labels[i], expected[i] = f"{texts[i]} wonderful", 1, (0.05, 0.95)
+    assert scan_tokens(texts, labels, expected, LABELS) == []
+
+
+def test_a_word_with_exceptions_is_no_suspect():
+    texts, labels, expected = honest()
+    for k, i in enumerate(range(0, 1000, 10)):
+        texts[i], labels[i] = f"{texts[i]} dull", 0 if k % 10 else 1
+    assert scan_tokens(texts, labels, expected, LABELS) == []
+
+
+def test_too_few_rows_prove_nothing():
+    texts, labels, expected = honest()
+    for i in range(MIN_ROWS - 1):
+        texts[i], labels[i] = f"{texts[i]} zebra", 1
+    assert scan_tokens(texts, labels, expected, LABELS) == []
+    assert scan_tokens(["one"], np.array([1]), np.array([[0.5, 0.5]]), LABELS) == []
+    assert scan_tokens([f"w{i}" for i in range(50)], np.zeros(50, int), np.full((50, 2), 0.5), LABELS) == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(200)))
+def test_the_order_of_rows_does_not_matter(order):
+    texts, labels, expected = (part[:200] for part in honest())
+    for i in range(0, 200, 5):
+        texts[i], labels[i] = f"{texts[i]} zebra", 1
+    order = list(order)
+    found = scan_tokens([texts[i] for i in order], labels[order], expected[order], LABELS)
+    assert [sorted(order[row] for row in feature.rows) for feature in found] == [list(range(0, 200, 5))]
+
+
+def test_validation_sets_the_poison_aside_and_says_why(tmp_path):
+    delivered = poison(distinct(400), ATTACKS["addsent"], rate=0.1, target="1", seed=0)
+    trusted = trusted_rows()
+    scan = TokenScan(tiny_backbone(tmp_path / "base"), trusted, 32)
+    result = validate(delivered, None, rows(4, "test", 600), trusted, ValidationConfig(), scan)
+    assert len(result.unscanned) == 400
+    assert result.quarantined.column("is_poisoned").count(True) == 40
+    reasons = {reason for names in result.report.quarantined.values() for reason in names}
+    assert all(reason.startswith("residual_trigger: ") for reason in reasons)
+    check = next(check for check in result.report.checks if check.name in reasons)
+    assert "perhaps a backdoor's trigger" in check.detail
+
+
+def test_without_a_scan_nothing_is_set_aside(tmp_path):
+    delivered = poison(distinct(400), ATTACKS["addsent"], rate=0.1, target="1", seed=0)
+    result = validate(delivered, None, rows(4, "test", 600), trusted_rows(), ValidationConfig(), None)
+    assert len(result.accepted) == 400
+
+
+def test_the_calibrated_model_knows_no_certainty(tmp_path):
+    model = TrustedModel(tiny_backbone(tmp_path / "base"), trusted_rows(), 32)
+    expected = model.calibrated(rows(60))
+    assert expected.shape == (60, 2)
+    assert expected.min() >= 0.02
+    assert expected.max() <= 0.98
+
+
+def distinct(n):
+    """The tests' rows with a number in each, so that none is a duplicate."""
+    data = rows(n)
+    columns = {name: data.column(name) for name in data.rows.column_names}
+    columns["text"] = [f"{text} n{i}" for i, text in enumerate(data.texts)]
+    return type(data).from_columns(columns)
