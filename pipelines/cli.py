@@ -19,7 +19,11 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
+INTERRUPTED = 130  # as a shell has it
+# Libraries that announce what they do on every run. A filter, since one of them sets its own level when imported.
+TALKATIVE = ("great_expectations.data_context.types.base", "mlflow.store.db.utils")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,10 +36,11 @@ def main(debug: bool) -> None:
     if not debug:
         os.environ.setdefault("ZENML_LOGGING_VERBOSITY", "CRITICAL")
         os.environ.setdefault("ZENML_ENABLE_RICH_TRACEBACK", "false")
+        for name in TALKATIVE:
+            logging.getLogger(name).addFilter(_warnings_only)
     os.environ["MUSCLELORA_DEBUG"] = "1" if debug else ""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     progress = logging.getLogger("musclelora.progress")
     progress.handlers, progress.propagate = [handler], False
     progress.setLevel(logging.INFO)
@@ -52,23 +57,24 @@ def run(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: 
     """Ingest, validate, train, evaluate, decide and register, as CONFIG (a YAML file) says."""
     try:
         sys.exit(_run(config, overrides, output, dry_run))
-    except KeyboardInterrupt:
-        _fail("Interrupted. Nothing was registered. Run the same command again: finished steps come from the cache.")
-    except Exception as error:  # every error becomes one paragraph and an exit code here, and only here
-        _fail(_paragraph(error), getattr(error, "exit_code", 1))
+    except (Exception, KeyboardInterrupt) as error:  # every error becomes one paragraph here, and only here
+        _fail(error)
 
 
 def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> int:
     from musclelora.config import load_config
 
     config = load_config(path, overrides)  # before the slow imports: a typing error answers at once
+    from transformers.utils.logging import disable_progress_bar
+
     from musclelora.ingest import ingest
     from pipelines.launch import launch, prepare
     from pipelines.table import exit_code, results_table
 
+    disable_progress_bar()
     prepared = prepare(config)
     if dry_run:
-        delivery = ingest(config.data, config.seed)
+        delivery = ingest(config.data, config.seed, prepared.triggers.target)
         names = ", ".join(training.part for training in prepared.trainings)
         click.echo(f"The configuration is sound: {len(delivery.train)} training, {len(delivery.dev)} dev, ", nl=False)
         click.echo(f"{len(delivery.test)} test and {len(delivery.trusted)} trusted rows; {prepared.backbone.name};")
@@ -85,29 +91,48 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
     return exit_code(finished.summary.status)
 
 
-def _paragraph(error: Exception) -> str:
+def _fail(error: BaseException) -> None:
+    """Say what happened in one paragraph, and exit with the error's code."""
+    from pipelines.errors import StoppedError
+
+    if os.environ.get("MUSCLELORA_DEBUG"):
+        traceback.print_exc()
+    registered = "Nothing was registered."
+    if isinstance(error, StoppedError):
+        if error.registering:
+            registered = "It was registering: a version that is not tagged status=ready in MLflow does not count."
+        error = error.__cause__ or error
+    click.echo(f"Error: {_paragraph(error, registered)}", err=True)
+    sys.exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1))
+
+
+def _paragraph(error: BaseException, registered: str) -> str:
     """What happened, for a person; full disks are named, since every library words them differently."""
     from musclelora.errors import MuscleLoRAError
+    from pipelines.errors import OutputError
 
-    seen: BaseException | None = error
-    while seen is not None:
-        if getattr(seen, "errno", None) == errno.ENOSPC or "disk is full" in str(seen) or "No space left" in str(seen):
-            return (
-                "The disk is full. Nothing was registered, and nothing that was there before was lost. Free some space "
-                "and run the same command again: finished steps come from the cache."
-            )
-        seen = seen.__cause__ or seen.__context__
+    again = f"{registered} Run the same command again: finished steps come from the cache."
+    if isinstance(error, KeyboardInterrupt):
+        return f"Interrupted. {again}"
+    if _disk_is_full(error) and not isinstance(error, OutputError):
+        return f"The disk is full. Nothing that was there before was lost. Free some space. {again}"
     if isinstance(error, MuscleLoRAError):
         return str(error)
     first = " ".join(str(error).split())[:500]
-    return f"Unexpected {type(error).__name__}: {first}. Nothing was registered. `musclelora --debug run` shows where."
+    return f"Unexpected {type(error).__name__}: {first}. {registered} `musclelora --debug run ...` shows where."
 
 
-def _fail(message: str, code: int = 1) -> None:
-    if os.environ.get("MUSCLELORA_DEBUG"):
-        traceback.print_exc()
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(code)
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        text = str(error)
+        if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in text or "No space left" in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _warnings_only(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """From a config to a finished run of the training pipeline, its summary and its pages."""
 
 import os
+import secrets
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +16,19 @@ from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
 
 from materializers import pages
-from musclelora.attacks.registry import attack_by_name
+from musclelora.attacks.registry import ATTACKS, attack_by_name
 from musclelora.config import RunConfig, TrackingConfig
-from musclelora.errors import ConfigError, did_you_mean
+from musclelora.errors import ConfigError, ModelError, did_you_mean
 from musclelora.evaluation.report import RobustnessReport
 from musclelora.evaluation.robustness import TriggeredFrom
 from musclelora.governance.enforcement import GateInconclusiveError, GateRefusedError
 from musclelora.governance.registry import check_reachable
+from musclelora.plan import Drill, Training, plan
 from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import peak_memory_mb
-from musclelora.training.plan import Drill, Training, plan
 from musclelora.training.recipes import RecipeChoice, auto_preset, resolve_recipe
+from pipelines.errors import OutputError, StoppedError
 from pipelines.training import training_pipeline
 
 
@@ -53,8 +58,7 @@ def prepare(config: RunConfig) -> Prepared:
         attack_by_name(attack)
     _use_stack(config.stack)
     backbone = resolve_backbone(config.model.base)
-    settings = AutoConfig.from_pretrained(backbone.location)
-    preset = auto_preset(settings.model_type, settings.hidden_size, backbone.name)
+    preset = _preset(backbone)
     target = _target(config)
     tracking = TrackingConfig(uri=_tracking_uri(config), experiment=config.tracking.experiment)
     check_reachable(tracking.uri or "")
@@ -65,7 +69,7 @@ def prepare(config: RunConfig) -> Prepared:
         demonstration=config.data.demonstration is not None,
         drills=[
             Drill(attack=attack, rate=config.evaluation.drill_rate, target=target, seed=config.seed)
-            for attack in config.evaluation.drills
+            for attack in dict.fromkeys(config.evaluation.drills)
         ],
     )
     return Prepared(
@@ -79,18 +83,43 @@ def prepare(config: RunConfig) -> Prepared:
 def launch(prepared: Prepared, output: Path) -> Finished:
     """Run the pipeline on the active stack and write `summary.json` and the pages into `output`.
 
-    Returns for every decision of the gate; raises what stopped the run before one.
+    Returns for every decision of the gate; raises `StoppedError` from what stopped the run before one.
     """
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file: name a folder, new or not.")
     config = prepared.config
-    run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
     configured = training_pipeline.with_options(
         run_name=run_name, extra={"tracking": config.tracking.model_dump(mode="json")}
     )
-    try:
-        configured(config=config, trainings=prepared.trainings, backbone=prepared.backbone, triggers=prepared.triggers)
-    except (GateRefusedError, GateInconclusiveError):
-        pass  # the last step's word for a decision that is on record: the caller reads it from there
-    return _finish(Client().get_pipeline_run(run_name), prepared, output)
+    with _scratch():
+        try:
+            configured(
+                config=config, trainings=prepared.trainings, backbone=prepared.backbone, triggers=prepared.triggers
+            )
+        except (GateRefusedError, GateInconclusiveError):
+            pass  # the last step's word for a decision that is on record: the caller reads it from there
+        except (Exception, KeyboardInterrupt) as error:
+            raise StoppedError(registering=_reached(run_name, "register")) from error
+        return _finish(Client().get_pipeline_run(run_name), prepared, output)
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """All temporary files of this process in one folder, removed at the end: libraries leave copies of models there."""
+    former = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="musclelora-run-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = former
+
+
+def _reached(run_name: str, step: str) -> bool:
+    """Whether that step of the run had begun."""
+    runs = Client().list_pipeline_runs(name=run_name, hydrate=True).items
+    return any(step in run.steps for run in runs)
 
 
 def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finished:
@@ -120,10 +149,18 @@ def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finis
         "decision.html": pages.decision_page(decision),
         "registered.html": pages.registered_page(registered),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in written.items():
-        (output / name).write_text(content, encoding="utf-8")
-    quarantined.rows.to_csv(output / "quarantined.csv")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in written.items():
+            (output / name).write_text(content, encoding="utf-8")
+        quarantined.rows.to_csv(output / "quarantined.csv")
+    except OSError as error:
+        raise OutputError(
+            f"The run is complete: the gate's decision is {decision.decision!r}, recorded as {registered.name} version "
+            f"{registered.version}. But its summary and pages could not be written to {output} "
+            f"({error.strerror or error}). Make room there or name another --output, and run the same command again: "
+            "finished steps come from the cache."
+        ) from error
     cached = [name for name, step in run.steps.items() if step.status == ExecutionStatus.CACHED]
     return Finished(summary=summary, report=report, cached_steps=cached, folder=output)
 
@@ -136,8 +173,10 @@ def _seconds(run: PipelineRunResponse) -> dict[str, float]:
     """Wall seconds per step, 0 where it was served from the cache."""
     seconds = {}
     for name, step in run.steps.items():
-        ran = step.status != ExecutionStatus.CACHED and step.start_time and step.end_time
-        seconds[name] = round((step.end_time - step.start_time).total_seconds(), 2) if ran else 0.0
+        if step.status == ExecutionStatus.CACHED or step.start_time is None or step.end_time is None:
+            seconds[name] = 0.0
+        else:
+            seconds[name] = round((step.end_time - step.start_time).total_seconds(), 2)
     return seconds
 
 
@@ -151,19 +190,34 @@ def _use_stack(name: str | None) -> None:
     os.environ["ZENML_ACTIVE_STACK_ID"] = str(stacks[name])
 
 
+def _preset(backbone: Backbone) -> str:
+    """The preset for the backbone's family and size."""
+    try:
+        settings = AutoConfig.from_pretrained(backbone.location)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The configuration of the backbone {backbone.name!r} cannot be read: {str(error).splitlines()[0]} "
+            "A backbone is a transformers model with config.json, model.safetensors and a tokenizer."
+        ) from error
+    return auto_preset(settings.model_type, settings.hidden_size, backbone.name)
+
+
 def _tracking_uri(config: RunConfig) -> str:
     """The address of MLflow: of the config, of the environment, else a database in the working folder."""
     return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
 
 
 def _target(config: RunConfig) -> str:
-    """The target label's name."""
+    """The target label's name. Whether the data has it is checked by `ingest`."""
+    if not config.attacks and not config.evaluation.drills:
+        raise ConfigError(
+            "No attack is named, and the gate accepts no model that was not attacked: name some in evaluation.drills, "
+            f"for example [{', '.join(ATTACKS)}]."
+        )
     if config.evaluation.target is not None:
         return config.evaluation.target
     if config.data.demonstration is not None:
         return config.data.demonstration.target
     if config.data.labels:
         return config.data.labels[-1]
-    if config.attacks or config.evaluation.drills:
-        raise ConfigError("Attacks and drills need a target label: set evaluation.target (or list data.labels).")
-    return ""
+    raise ConfigError("Attacks and drills need a target label: set evaluation.target (or list data.labels).")

@@ -15,7 +15,7 @@ def exit_code(status: Status) -> int:
 
 def results_table(report: RobustnessReport, summary: Summary) -> str:
     """One line per model and attack; the candidate last, with the gate's decision."""
-    lines = [HEADER]
+    lines: list[tuple[str, ...]] = [HEADER]
     for role, model in report.comparisons.items():
         lines += _lines(NAMES[role], model, "-")
     lines += _lines(f"{report.candidate.recipe} (candidate)", report.candidate, summary.gate.decision)

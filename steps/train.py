@@ -46,6 +46,7 @@ def train(
         folder=folder,
         on_epoch=announce_epoch,
     )
-    # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it.
-    weakref.finalize(model, shutil.rmtree, folder)
+    # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it (or
+    # until the launcher removes all temporary files).
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     return model

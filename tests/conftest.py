@@ -33,7 +33,12 @@ os.environ.update(
         "DO_NOT_TRACK": "true",
         "GIT_PYTHON_REFRESH": "quiet",
         "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",  # models this small are much slower with more
     }
 )
 for name in ("ZENML_ACTIVE_STACK_ID", "ZENML_ACTIVE_PROJECT_ID", "ZENML_STORE_URL", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
+
+import torch  # noqa: E402  (it reads the number of threads at import)
+
+torch.set_num_threads(1)  # where something imported it before

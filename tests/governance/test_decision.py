@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 
 from musclelora.evaluation.report import AttackResult, Rate, RobustnessReport
-from musclelora.governance.decision import GateDecision, decide
+from musclelora.governance.decision import GateDecision, decide, report_sha256
 from musclelora.governance.policy import Policy
 from tests.governance.conftest import a_model_result, a_rate, a_report, an_attack
 
@@ -124,6 +124,19 @@ def test_missing_or_unreadable_evidence_is_inconclusive(report: RobustnessReport
     assert decision.decision == "inconclusive"
     assert decision.reasons
     assert GateDecision.model_validate_json(decision.model_dump_json()) == decision  # no NaN is left in it
+
+
+def test_the_reports_hash_is_of_the_evidence_not_of_how_long_it_took() -> None:
+    report = a_report()
+    slower = report.model_copy(
+        update={
+            "candidate": report.candidate.model_copy(update={"train_seconds": 99.0}),
+            "comparisons": {
+                role: model.model_copy(update={"train_seconds": 99.0}) for role, model in report.comparisons.items()
+            },
+        }
+    )
+    assert report_sha256(slower) == report_sha256(report) != report_sha256(a_report(cacc=0.87))
 
 
 def test_a_required_attack_must_be_in_the_report() -> None:
