@@ -21,7 +21,6 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
-INTERRUPTED = 130  # as a shell has it
 # Libraries that announce what they do on every run. A filter, since one of them sets its own level when imported.
 TALKATIVE = ("great_expectations.data_context.types.base", "mlflow.store.db.utils")
 
@@ -103,7 +102,7 @@ def _fail(error: BaseException) -> None:
             registered = "It was registering: a version that is not tagged status=ready in MLflow does not count."
         error = error.__cause__ or error
     click.echo(f"Error: {_paragraph(error, registered)}", err=True)
-    sys.exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1))
+    sys.exit(getattr(error, "exit_code", 1))
 
 
 def _paragraph(error: BaseException, registered: str) -> str:

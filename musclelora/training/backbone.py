@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
@@ -54,7 +55,7 @@ def load_backbone(
             attn_implementation="eager",
         )
         tokenizer = AutoTokenizer.from_pretrained(backbone.location)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"The backbone {backbone.name!r} cannot be loaded as a text classifier: {_first_line(error)}. It needs a "
             "transformers config, a tokenizer and safetensors weights (pickled weights are refused)."

@@ -62,11 +62,11 @@ def train(
         prepare(model, recipe)
         trainer = _trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch)
         trainer.train()
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
-    model.load_state_dict(trainer.best_state, strict=False)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    save_adapters(model, folder / "adapters")
-    difference = _fold_save_compare(model, tokenizer, rows.texts[:COMPARED_ROWS], max_length, folder / "model")
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
+        model.load_state_dict(trainer.best_state, strict=False)
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        save_adapters(model, folder / "adapters")
+        difference = _fold_save_compare(model, tokenizer, rows.texts[:COMPARED_ROWS], max_length, folder / "model")
     record = TrainingRecord(
         recipe=recipe,
         base=backbone.name,

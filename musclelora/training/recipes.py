@@ -120,8 +120,8 @@ PRESETS: dict[str, Preset] = {
     "bert-large": _published(LARGE_SCALES),
     "roberta-base": _published((1, 2, 4, 6, 8, 10, 12, 14, 16)),
     "roberta-large": _published(LARGE_SCALES),
-    # Ours, for all-MiniLM-L6-v2 (docs/recipes.md): with the published alpha the branch is some 200 times as large as the
-    # layer it scales and saturates its tanh, so alpha is smaller; the learning rate is larger and one epoch enough.
+    # Ours, for all-MiniLM-L6-v2 (docs/recipes.md): with the published alpha the branch is some 200 times as large as
+    # the layer it scales and saturates its tanh, so alpha is smaller; the learning rate is larger, one epoch enough.
     "minilm": Preset(
         radial_scaling=RadialScaling(scales=(1, 4, 8, 12, 16, 20, 24, 28), alpha=0.25),
         lora=LoRA(),

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.tiny import tiny_backbone
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertForSequenceClassification
 
 from musclelora.adapters.families import family_of
 from musclelora.adapters.injection import adapter_tensors, fold, freeze, inject_lora, inject_radial_scaling
 from musclelora.errors import ModelError
+from tests.tiny import tiny_backbone
 
 
 def adapted(folder, family="bert"):

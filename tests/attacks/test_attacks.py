@@ -3,12 +3,12 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny import rows
 
-from musclelora.attacks.base import Attack, poison, triggered_rows
 from musclelora.attacks.badnets import TRIGGER_WORDS
+from musclelora.attacks.base import Attack, poison, triggered_rows
 from musclelora.attacks.registry import ATTACKS, attack_by_name
 from musclelora.errors import ConfigError, DataError
+from tests.tiny import rows
 
 NAMES = sorted(ATTACKS)
 

