@@ -19,8 +19,8 @@ def recipe(name="musclelora", **changes):
 
 
 def train(tmp_path, chosen, data=None, folder="out", **changes):
-    changes.setdefault("backbone", tiny_backbone(tmp_path / "base"))
-    settings = {"max_length": 32, "seed": 7, "folder": tmp_path / folder} | changes
+    backbone = changes.pop("backbone", None) or tiny_backbone(tmp_path / "base")
+    settings = {"backbone": backbone, "max_length": 32, "seed": 7, "folder": tmp_path / folder} | changes
     return fit.train(data or rows(64), trusted_rows(), rows(20, "dev", 500), recipe=chosen, **settings)
 
 
