@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from musclelora.data.config import DataConfig
+from musclelora.data.normalise import Label
 from musclelora.data.readers import resolve
 from musclelora.errors import ConfigError, did_you_mean
 from musclelora.frozen import Frozen
@@ -28,7 +29,7 @@ class ModelConfig(Frozen):
 class EvaluationConfig(Frozen):
     """What the candidate is tested against: attacks known to be in the data, and drills (docs/gate.md)."""
 
-    target: str | None = Field(None, description="target label; none = the demonstration's, else the last label")
+    target: Label | None = Field(None, description="target label; none = the demonstration's, else the last label")
     attacks: list[str] = Field([], description="tested on the candidate itself; the demonstration's is always")
     drills: list[str] = Field([], description="one extra training with a known poison each, and its control")
     drill_rate: float = Field(0.1, gt=0, lt=1, description="share of the training rows that a drill poisons")
@@ -76,9 +77,9 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     """
     path = Path(path)
     raw = _read_yaml(path)
-    _merge_policy(raw, path.parent)
     for override in overrides:
         _apply(raw, override)
+    _merge_policy(raw, path.parent)
     _resolve_paths(raw.get("data"), path.parent)
     _resolve_model(raw.get("model"), path.parent)
     try:
@@ -131,9 +132,7 @@ def _resolve_paths(data: Any, folder: Path) -> None:
     """Local paths of the data section become absolute: they are relative to the YAML file, not to who runs it."""
     if not isinstance(data, dict):
         return
-    trusted, poisoned = data.get("trusted"), data.get("poisoned")
-    attacks = [(poisoned, attack) for attack in poisoned] if isinstance(poisoned, dict) else []
-    for section, key in [*((data, key) for key in PATH_KEYS), (trusted, "path"), *attacks]:
+    for section, key in [*((data, key) for key in PATH_KEYS), (data.get("trusted"), "path")]:
         if isinstance(section, dict) and isinstance(section.get(key), str) and "://" not in section[key]:
             resolved = resolve(section[key], folder)
             if resolved.kind == "path":

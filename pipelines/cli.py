@@ -68,7 +68,7 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
 
     from musclelora.ingest import ingest
     from pipelines.launch import launch, prepare
-    from pipelines.table import exit_code, results_table
+    from pipelines.table import exit_code, quarantine_line, results_table
 
     disable_progress_bar()
     prepared = prepare(config)
@@ -82,6 +82,7 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
     folder = output or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
     finished = launch(prepared, folder)
     click.echo(results_table(finished.report, finished.summary))
+    click.echo(quarantine_line(finished.validation))
     if finished.cached_steps:
         click.echo(f"Served from the cache: {', '.join(finished.cached_steps)}.")
     for reason in finished.summary.gate.reasons:

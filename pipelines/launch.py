@@ -28,6 +28,7 @@ from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import peak_memory_mb
 from musclelora.training.recipes import RecipeChoice, auto_preset, resolve_recipe
+from musclelora.validation.report import ValidationReport
 from pipelines.errors import OutputError, StoppedError
 from pipelines.training import training_pipeline
 
@@ -48,6 +49,7 @@ class Finished:
 
     summary: Summary
     report: RobustnessReport
+    validation: ValidationReport
     cached_steps: list[str]
     folder: Path
 
@@ -58,7 +60,7 @@ def prepare(config: RunConfig) -> Prepared:
         attack_by_name(attack)
     _use_stack(config.stack)
     backbone = resolve_backbone(config.model.base)
-    preset = _preset(backbone)
+    preset = _preset(backbone) if config.recipe.preset == "auto" else config.recipe.preset
     target = _target(config)
     tracking = TrackingConfig(uri=_tracking_uri(config), experiment=config.tracking.experiment)
     check_reachable(tracking.uri or "")
@@ -128,6 +130,7 @@ def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finis
     registered = _artifact(run, "register", "registered_version")
     candidate = _artifact(run, "train_candidate", "candidate_model")
     quarantined = _artifact(run, "validate", "quarantined")
+    validation = _artifact(run, "validate", "validation_report")
     summary = summarise(
         name=prepared.config.name,
         seed=prepared.config.seed,
@@ -144,7 +147,7 @@ def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finis
     written = {
         "summary.json": summary.model_dump_json(indent=1, by_alias=True),
         "robustness.html": pages.robustness_page(report, decision),
-        "validation.html": pages.validation_page(_artifact(run, "validate", "validation_report")),
+        "validation.html": pages.validation_page(validation),
         "training.html": pages.training_page(candidate.record),
         "decision.html": pages.decision_page(decision),
         "registered.html": pages.registered_page(registered),
@@ -162,7 +165,7 @@ def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finis
             "finished steps come from the cache."
         ) from error
     cached = [name for name, step in run.steps.items() if step.status == ExecutionStatus.CACHED]
-    return Finished(summary=summary, report=report, cached_steps=cached, folder=output)
+    return Finished(summary=summary, report=report, validation=validation, cached_steps=cached, folder=output)
 
 
 def _artifact(run: PipelineRunResponse, step: str, name: str) -> Any:

@@ -2,10 +2,11 @@
 
 from musclelora.evaluation.report import ModelResult, Rate, RobustnessReport
 from musclelora.summary import Status, Summary
+from musclelora.validation.report import ValidationReport
 
 EXIT_CODES: dict[Status, int] = {"accepted": 0, "refused": 3, "inconclusive": 4}
 NAMES = {"undefended": "undefended", "trusted_only": "trusted rows alone"}
-HEADER = ("model", "CACC", "attack", "ASR", "<= (95 %)", "floor", "untriggered", "decision")
+HEADER = ("model", "rows", "CACC", "attack", "ASR", "<= (95 %)", "floor", "untriggered", "decision")
 
 
 def exit_code(status: Status) -> int:
@@ -21,19 +22,29 @@ def results_table(report: RobustnessReport, summary: Summary) -> str:
     lines += _lines(f"{report.candidate.recipe} (candidate)", report.candidate, summary.gate.decision)
     for name, drill in report.drills.items():
         rates = (_percent(drill.asr.value), _percent(drill.asr.upper95), _rate(drill.floor))
-        lines.append(("drill", "", name, *rates, _rate(drill.untriggered), "" if drill.conclusive else "inconclusive"))
+        lines.append(
+            ("drill", "", "", name, *rates, _rate(drill.untriggered), "" if drill.conclusive else "inconclusive")
+        )
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
 
 
+def quarantine_line(report: ValidationReport) -> str:
+    """How many rows validation set aside, and by which checks."""
+    checks = [f"{check.name} ({check.failed_rows:,})" for check in report.checks if check.outcome == "quarantine"]
+    reasons = f": {', '.join(checks)}" if checks else ""
+    return f"Validation set aside {len(report.quarantined):,} of {report.rows:,} training rows{reasons}."
+
+
 def _lines(name: str, model: ModelResult, decision: str) -> list[tuple[str, ...]]:
-    cacc = _percent(model.cacc.value)
+    rows, cacc = f"{model.train_rows:,}", _percent(model.cacc.value)
     if not model.attacks:
-        return [(name, cacc, "-", "-", "-", "-", "-", decision)]
+        return [(name, rows, cacc, "-", "-", "-", "-", "-", decision)]
     return [
         (
             name,
+            rows,
             cacc,
             attack,
             _percent(result.asr.value),

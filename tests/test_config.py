@@ -87,12 +87,11 @@ def test_paths_are_relative_to_the_yaml_file(write, tmp_path, monkeypatch):
     (tmp_path / "models" / "mine").mkdir(parents=True)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    path = write(model={"base": "models/mine"}, data=FILES | {"poisoned": {"badnets": "poisoned.csv"}})
+    path = write(model={"base": "models/mine"})
     monkeypatch.chdir(elsewhere)
     config = load_config(path)
     assert config.data.train == str(tmp_path / "train.csv")
     assert config.data.trusted.path == str(tmp_path / "trusted.csv")
-    assert config.data.poisoned == {"badnets": str(tmp_path / "poisoned.csv")}
     assert config.model.base == str(tmp_path / "models" / "mine")
 
 
@@ -178,3 +177,13 @@ def test_a_missing_policy_is_named(write):
 def test_a_folder_is_no_config(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path)
+
+
+def test_an_override_may_name_the_policy_and_override_it(write, tmp_path):
+    (tmp_path / "policy.yaml").write_text("max_asr: 0.3\nmin_cacc: 0.6\n")
+    config = load_config(write(), ("gate.policy=policy.yaml", "gate.max_asr=0.1"))
+    assert (config.gate.max_asr, config.gate.min_cacc) == (0.1, 0.6)
+
+
+def test_a_numeric_target_is_a_label_name(write):
+    assert load_config(write(evaluation={"target": 1})).evaluation.target == "1"

@@ -58,8 +58,7 @@ class Demonstration(Frozen):
 class DataConfig(Frozen):
     """Either `dataset` and `split` (one dataset, cut by the seed), or `train`, `test`, `trusted` and perhaps `dev`.
 
-    `only_source` keeps the rows whose source column equals it; `poisoned` maps an attack's name to a CSV file of
-    ready-made poisoned test rows.
+    `only_source` keeps the rows whose source column equals it.
     """
 
     dataset: str | None = None
@@ -72,7 +71,6 @@ class DataConfig(Frozen):
     labels: list[Label] | None = None
     only_source: str | None = None
     demonstration: Demonstration | None = None
-    poisoned: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataConfig":

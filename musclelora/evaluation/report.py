@@ -46,10 +46,11 @@ class AttackResult(Frozen):
 
 
 class ModelResult(Frozen):
-    """One model: clean accuracy, confusion counts [true][predicted], and its attacks."""
+    """One model: the rows it was trained on, clean accuracy, confusion counts [true][predicted], and its attacks."""
 
     role: Role
     recipe: str
+    train_rows: int
     trainable_parameters: int
     train_seconds: float
     cacc: Rate

@@ -143,6 +143,7 @@ class _Tested:
         return ModelResult(
             role=role,
             recipe=self.record.recipe.name,
+            train_rows=self.record.rows,
             trainable_parameters=self.record.trainable_parameters,
             train_seconds=self.record.seconds,
             cacc=Rate.model_validate(computed["cacc"]),

@@ -43,6 +43,7 @@ def a_model_result(cacc: float = 0.88, attacks: dict[str, AttackResult] | None =
     return ModelResult(
         role="candidate",
         recipe="musclelora",
+        train_rows=100,
         trainable_parameters=10,
         train_seconds=1.0,
         cacc=a_rate(cacc),

@@ -122,6 +122,7 @@ def _model(role: Role, recipe: str, correct: int, attacks: dict[str, AttackResul
     return ModelResult(
         role=role,
         recipe=recipe,
+        train_rows=6920,
         trainable_parameters=22_713_216 if role == "undefended" else 246_530,
         train_seconds=seconds,
         cacc=rate(correct, 1066),
