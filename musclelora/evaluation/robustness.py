@@ -121,19 +121,21 @@ class _Suite:
 
 
 class _Tested:
-    """A loaded model that classifies the same rows once only."""
+    """A loaded model that classifies each text once only."""
 
     def __init__(self, model: DefendedModel) -> None:
         self.record = model.record
         self._loaded = model.load()
-        self._seen: dict[str, np.ndarray] = {}
+        self._classes: dict[str, int] = {}
 
     def predictions(self, rows: TextDataset) -> np.ndarray:
         """Class numbers, shape [rows]."""
-        if rows.sha256 not in self._seen:
-            logits = logits_of(*self._loaded, rows.texts, self.record.max_length)
-            self._seen[rows.sha256] = logits.argmax(1)
-        return self._seen[rows.sha256]
+        texts = rows.texts
+        new = [text for text in dict.fromkeys(texts) if text not in self._classes]
+        if new:
+            classes = logits_of(*self._loaded, new, self.record.max_length).argmax(1)
+            self._classes |= dict(zip(new, classes.tolist(), strict=True))
+        return np.array([self._classes[text] for text in texts])
 
     def result(self, role: Role, test: TextDataset, attacks: dict[str, AttackResult]) -> ModelResult:
         truth, predicted = test.label_ids(self.record.label_names), self.predictions(test)
