@@ -1,5 +1,6 @@
 """Train one model: adapters in, aligned training, folding, a save that is reloaded and compared."""
 
+import gc
 import os
 import sys
 import time
@@ -67,6 +68,7 @@ def train(
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         save_adapters(model, folder / "adapters")
         difference = _fold_save_compare(model, tokenizer, rows.texts[:COMPARED_ROWS], max_length, folder / "model")
+    total = sum(p.numel() for p in model.parameters())
     record = TrainingRecord(
         recipe=recipe,
         base=backbone.name,
@@ -78,7 +80,7 @@ def train(
         data_sha256=rows.sha256,
         trusted_sha256=trusted.sha256,
         trainable_parameters=trainable,
-        total_parameters=sum(p.numel() for p in model.parameters()),
+        total_parameters=total,
         device=str(trainer.args.device),
         precision="bf16" if trainer.args.bf16 else "fp32",
         curve=trainer.curve,
@@ -86,6 +88,8 @@ def train(
         seconds=time.monotonic() - started,
         logit_difference=difference,
     )
+    del trainer, model
+    gc.collect()  # the Trainer and its callbacks refer to each other, and hold the optimizer's states
     (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return DefendedModel(folder)
 
