@@ -60,7 +60,7 @@ def prepare(config: RunConfig) -> Prepared:
         attack_by_name(attack)
     _use_stack(config.stack)
     backbone = resolve_backbone(config.model.base)
-    preset = _preset(backbone) if config.recipe.preset == "auto" else config.recipe.preset
+    preset = _preset(backbone, config.recipe.preset)
     target = _target(config)
     tracking = TrackingConfig(uri=_tracking_uri(config), experiment=config.tracking.experiment)
     check_reachable(tracking.uri or "")
@@ -193,8 +193,8 @@ def _use_stack(name: str | None) -> None:
     os.environ["ZENML_ACTIVE_STACK_ID"] = str(stacks[name])
 
 
-def _preset(backbone: Backbone) -> str:
-    """The preset for the backbone's family and size."""
+def _preset(backbone: Backbone, chosen: str) -> str:
+    """The preset for the backbone's family and size, unless one is chosen; its config must be readable either way."""
     try:
         settings = AutoConfig.from_pretrained(backbone.location)
     except (OSError, ValueError) as error:
@@ -202,7 +202,7 @@ def _preset(backbone: Backbone) -> str:
             f"The configuration of the backbone {backbone.name!r} cannot be read: {str(error).splitlines()[0]} "
             "A backbone is a transformers model with config.json, model.safetensors and a tokenizer."
         ) from error
-    return auto_preset(settings.model_type, settings.hidden_size, backbone.name)
+    return auto_preset(settings.model_type, settings.hidden_size, backbone.name) if chosen == "auto" else chosen
 
 
 def _tracking_uri(config: RunConfig) -> str:
