@@ -46,7 +46,11 @@ def test_the_champion_is_served_over_http(store: str, tiny_model: DefendedModel,
     with log.open("w") as output:
         server = subprocess.Popen(
             command,
-            env={**os.environ, "MLFLOW_TRACKING_URI": store},
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": store,
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # `uvicorn` is looked up there
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
