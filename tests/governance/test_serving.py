@@ -49,7 +49,7 @@ def test_the_champion_is_served_over_http(store: str, tiny_model: DefendedModel,
             env={
                 **os.environ,
                 "MLFLOW_TRACKING_URI": store,
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # `uvicorn` is looked up there
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # of uvicorn
             },
             stdout=output,
             stderr=subprocess.STDOUT,
