@@ -40,6 +40,7 @@ def record_and_register(
     candidate, decision = evidence.models["candidate"], evidence.decision
     run_id = tracking.start_run(tracking_uri, experiment, run_name, {})
     try:
+        tracking.log_record(tracking_uri, run_id, candidate.record)
         for part, model in evidence.models.items():
             tracking.log_training(tracking_uri, run_id, part, model.record)
         for context, rows in (("train", evidence.train), ("test", evidence.test), ("trusted", evidence.trusted.data)):

@@ -132,7 +132,19 @@ def finish_run(tracking_uri: str, run_id: str, status: Literal["FINISHED", "FAIL
 
 
 def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record: TrainingRecord) -> str:
-    """A finished child run: the record's settings as flat params, its curve as metrics per epoch. Returns its id."""
+    """A finished child run with what `log_record` writes. Returns its id."""
+    with mlflow_errors(tracking_uri, f"log the training {child_name!r}"):
+        client = connect(tracking_uri)
+        experiment_id = client.get_run(parent_run_id).info.experiment_id
+        tags = {"mlflow.parentRunId": parent_run_id, RUN_NAME: child_name}
+        run_id = str(client.create_run(experiment_id, tags=tags, run_name=child_name).info.run_id)
+        log_record(tracking_uri, run_id, record)
+        client.set_terminated(run_id)
+    return run_id
+
+
+def log_record(tracking_uri: str, run_id: str, record: TrainingRecord) -> None:
+    """The record's settings as flat params of a run, its curve as metrics per epoch."""
     fields = record.model_dump(mode="json", exclude={"curve", "seconds", "logit_difference", "best_epoch"})
     params = [Param(key, value[:_PARAM_LENGTH]) for key, value in _flat(fields)]
     now = int(time.time() * 1000)
@@ -143,17 +155,12 @@ def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record:
         if value is not None
     ]
     metrics += [Metric(key, getattr(record, key), now, 0) for key in ("seconds", "logit_difference", "best_epoch")]
-    with mlflow_errors(tracking_uri, f"log the training {child_name!r}"):
+    with mlflow_errors(tracking_uri, "log a training record"):
         client = connect(tracking_uri)
-        experiment_id = client.get_run(parent_run_id).info.experiment_id
-        tags = {"mlflow.parentRunId": parent_run_id, RUN_NAME: child_name}
-        run_id = str(client.create_run(experiment_id, tags=tags, run_name=child_name).info.run_id)
         for start in range(0, len(params), _PARAMS_PER_BATCH):
             client.log_batch(run_id, params=params[start : start + _PARAMS_PER_BATCH])
         for start in range(0, len(metrics), _METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
-        _end(client, run_id, "FINISHED")
-    return run_id
 
 
 def log_dataset(tracking_uri: str, run_id: str, dataset_name: str, sha256: str, rows: int, context: str) -> None:

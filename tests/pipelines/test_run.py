@@ -86,6 +86,9 @@ def test_an_accepted_run_leaves_its_summary_its_pages_and_a_champion(runs, folde
     assert summary.registry.aliases == ["challenger", "champion"]
     run = mlflow_of(folder).get_run(summary.mlflow.run_id)
     assert (run.info.status, run.data.tags["decision"]) == ("FINISHED", "accepted")
+    assert run.data.params["recipe.name"] == summary.model.recipe
+    assert len(mlflow_of(folder).get_metric_history(run.info.run_id, "loss")) > 1  # one value per epoch
+    assert len(run.data.tags["musclelora.sha256.train"]) == 64
 
 
 def test_the_last_line_says_where_the_summary_is(runs):
