@@ -1,6 +1,7 @@
 """Geometry of the charts; the templates draw it."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,8 +101,8 @@ def length_bars(lengths: Sequence[int], bins: int = 10) -> list[Bar]:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5 or 8 times a power of ten: quarters of it are short numbers."""
-    if value <= 0:
+    """The next of 1, 2, 4, 5 or 8 times a power of ten: quarters of it are short numbers. 1 for what draws as 0."""
+    if value < sys.float_info.min:  # smaller powers of ten are not exact, or 0
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 4, 5, 8, 10) if step * power >= value * (1 - 1e-9))

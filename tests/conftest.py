@@ -39,6 +39,13 @@ os.environ.update(
 for name in ("ZENML_ACTIVE_STACK_ID", "ZENML_ACTIVE_PROJECT_ID", "ZENML_STORE_URL", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
 
+from hypothesis import settings  # noqa: E402
+
+# In CI the same examples every time: a new one that fails is a finding for a developer, not for who pushes next.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
+
 import torch  # noqa: E402  (it reads the number of threads at import)
 
 torch.set_num_threads(1)  # where something imported it before
