@@ -81,7 +81,7 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
         return 0
     folder = output or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
     finished = launch(prepared, folder)
-    click.echo(results_table(finished.report, finished.summary))
+    click.echo(results_table(finished.report, finished.summary, finished.validation))
     click.echo(quarantine_line(finished.validation))
     if finished.cached_steps:
         click.echo(f"Served from the cache: {', '.join(finished.cached_steps)}.")

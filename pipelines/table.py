@@ -3,6 +3,7 @@
 from musclelora.evaluation.report import ModelResult, Rate, RobustnessReport
 from musclelora.summary import Status, Summary
 from musclelora.validation.report import ValidationReport
+from musclelora.validation.token_scan import RESIDUAL_TRIGGER
 
 EXIT_CODES: dict[Status, int] = {"accepted": 0, "refused": 3, "inconclusive": 4}
 NAMES = {"undefended": "undefended", "trusted_only": "trusted rows alone"}
@@ -14,12 +15,14 @@ def exit_code(status: Status) -> int:
     return EXIT_CODES[status]
 
 
-def results_table(report: RobustnessReport, summary: Summary) -> str:
-    """One line per model and attack; the candidate last, with the gate's decision."""
+def results_table(report: RobustnessReport, summary: Summary, validation: ValidationReport) -> str:
+    """One line per model and attack; the candidate last, with all of its defence and the gate's decision."""
+    scanned = any(check.name.startswith(RESIDUAL_TRIGGER) for check in validation.checks)
+    defence = f"scan + {report.candidate.recipe}" if scanned else report.candidate.recipe
     lines: list[tuple[str, ...]] = [HEADER]
     for role, model in report.comparisons.items():
         lines += _lines(NAMES[role], model, "-")
-    lines += _lines(f"{report.candidate.recipe} (candidate)", report.candidate, summary.gate.decision)
+    lines += _lines(f"{defence} (candidate)", report.candidate, summary.gate.decision)
     for name, drill in report.drills.items():
         rates = (_percent(drill.asr.value), _percent(drill.asr.upper95), _rate(drill.floor))
         lines.append(

@@ -15,11 +15,10 @@ from musclelora.errors import DataError, MuscleLoRAError
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.report import Check, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
-from musclelora.validation.token_scan import Scan
+from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan
 
 EXAMPLES = 5
 EXCERPT = 80  # characters
-RESIDUAL_TRIGGER = "residual_trigger"
 
 
 @dataclass(frozen=True, eq=False)

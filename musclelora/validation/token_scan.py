@@ -20,6 +20,7 @@ MIN_ROWS = 10  # rows that a feature must be in
 MIN_Z = 4.0  # about the largest of some 10,000 normal draws
 MIN_PURITY = 0.98  # honest words stay under it: 0.94 was the purest found with z > 5 (docs/recipes.md)
 MAX_FEATURES = 100
+RESIDUAL_TRIGGER = "residual_trigger"  # the name of the check
 
 
 @dataclass(frozen=True)
