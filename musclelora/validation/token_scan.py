@@ -48,12 +48,12 @@ def scan_tokens(
     """
     if len(texts) < MIN_ROWS:
         return []
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"\S+", ngram_range=(1, 3), min_df=MIN_ROWS)  # noqa: S106
-    try:
-        counts = csc_matrix(vectorizer.fit_transform(texts), dtype=np.float64)
-    except ValueError:  # scikit-learn's word for: no feature is in MIN_ROWS rows
+    vectorizer = CountVectorizer(binary=True, token_pattern=r"\S+", ngram_range=(1, 3))  # noqa: S106
+    counts = csc_matrix(vectorizer.fit_transform(texts), dtype=np.float64)
+    frequent = np.flatnonzero(counts.getnnz(axis=0) >= MIN_ROWS)
+    if not len(frequent):
         return []
-    names = vectorizer.get_feature_names_out()
+    counts, names = counts[:, frequent], vectorizer.get_feature_names_out()[frequent]
     found = []
     for number, label in enumerate(label_names):
         found += _scan_label(counts, names, label_ids == number, expected[:, number], label)
