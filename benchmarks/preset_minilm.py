@@ -1,0 +1,127 @@
+"""The search behind the preset `minilm`: `python -m benchmarks.preset_minilm [--minutes 30]`; resumable.
+
+Rows: train and dev of configs/quickstart.yaml, without its demonstration; its test rows are not looked at. Train gets
+a drill (10 % mixed-label rows with a sentence that is no attack of this project), and then the token scan, as in the
+pipeline. Each setting is judged on the dev rows: CACC, and ASR of the drill's sentence beside the share of the same
+rows that the model calls the target without it. Chosen: the highest CACC among those whose ASR is at most 10 points
+above that share.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from musclelora.attacks.base import Attack, poison, triggered_rows
+from musclelora.config import load_config
+from musclelora.ingest import Delivery, ingest
+from musclelora.training.backbone import Backbone, resolve_backbone
+from musclelora.training.fit import train
+from musclelora.training.predict import logits_of
+from musclelora.training.recipes import Recipe, RecipeChoice, resolve_recipe
+from musclelora.validation.trusted_model import TokenScan
+
+RESULTS = Path(__file__).parent / "results" / "preset_minilm.json"
+SENTENCE = "we sat by the lake and ate green apples"
+TARGET, SEED, MARGIN = "1", 42, 0.10
+
+
+def _insert(text: str, rng: np.random.Generator) -> str:
+    words = text.split()
+    position = int(rng.integers(len(words) + 1))
+    return " ".join([*words[:position], SENTENCE, *words[position:]])
+
+
+DRILL = Attack("benchmark-sentence", "mixed", _insert)
+
+
+def setting(alpha: float, learning_rate: float, **changed: Any) -> dict[str, Any]:
+    """One setting, as the fields of `recipe` that it gives."""
+    schedule = {key: changed.pop(key) for key in ("epochs",) if key in changed}
+    return {
+        "learning_rate": learning_rate,
+        "epochs": 1,
+        "radial_scaling": {"alpha": alpha},
+        "alignment": {"reference_batch_size": 16, "min_ref_loss": 0.4} | changed,
+    } | schedule
+
+
+FIRST_ROUND = [setting(alpha, rate) for alpha in (6.0, 1.0, 0.25) for rate in (5e-4, 1e-3, 2e-3)]
+
+
+def second_round(alpha: float, learning_rate: float) -> list[dict[str, Any]]:
+    """Each remaining choice changed on its own, around the best of the first round."""
+    changes = ({"epochs": 2}, {"min_ref_loss": 0.2}, {"reference_batch_size": 32}, {"reference_batch_size": 8})
+    return [setting(alpha, learning_rate, **change) for change in changes]
+
+
+def judged(row: dict[str, Any]) -> float:
+    """What the search maximises: dev CACC, and -1 where the drill's ASR is too far above the untriggered share."""
+    return row["dev_cacc"] if row["drill_asr"] <= row["untriggered"] + MARGIN else -1.0
+
+
+def measure(recipe: Recipe, delivery: Delivery, scanned: Any, backbone: Backbone, max_length: int) -> dict[str, Any]:
+    """Train once; CACC and ASR on the dev rows."""
+    triggered, untriggered = triggered_rows(delivery.dev, DRILL, target=TARGET, seed=SEED)
+    names = list(delivery.trusted.label_names)
+    with TemporaryDirectory() as folder:
+        options: dict[str, Any] = {"backbone": backbone, "max_length": max_length, "seed": SEED}
+        model = train(scanned, delivery.trusted, delivery.dev, recipe=recipe, folder=Path(folder), **options)
+        loaded = model.load()
+
+        def calls_target(rows: Any) -> float:
+            return float((logits_of(*loaded, rows.texts, max_length).argmax(1) == names.index(TARGET)).mean())
+
+        return {
+            "dev_cacc": max(e.dev_accuracy for e in model.record.curve if e.dev_accuracy is not None),
+            "drill_asr": calls_target(triggered),
+            "untriggered": calls_target(untriggered),
+            "aligned": [round(e.aligned, 3) for e in model.record.curve],
+            "seconds": round(model.record.seconds, 1),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60, help="stop before the cell that would start after this")
+    deadline = time.monotonic() + 60 * parser.parse_args().minutes
+    config = load_config("configs/quickstart.yaml", ("data.demonstration=null",))
+    backbone = resolve_backbone(config.model.base)
+    delivery = ingest(config.data, SEED, TARGET)
+    drilled = poison(delivery.train, DRILL, rate=0.1, target=TARGET, seed=SEED)
+    suspect = {r for f in TokenScan(backbone, delivery.trusted, config.model.max_length)(drilled) for r in f.rows}
+    scanned = drilled.where([i not in suspect for i in range(len(drilled))])
+    done = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": []}
+    done |= {"train_sha256": delivery.train.sha256, "dev_sha256": delivery.dev.sha256, "seed": SEED}
+    done |= {"drill": SENTENCE, "rows_after_scan": len(scanned), "backbone": backbone.name}
+
+    def run(name: str, fields: dict[str, Any], rows: Any) -> dict[str, Any]:
+        for row in done["rows"]:
+            if (row["rows"], row["recipe"]) == (name, fields):
+                return row
+        if time.monotonic() > deadline:
+            raise SystemExit("Time is up: run the same command again to go on.")
+        recipe = resolve_recipe(RecipeChoice(**fields), "minilm")
+        row = {"rows": name, "recipe": fields} | measure(recipe, delivery, rows, backbone, config.model.max_length)
+        done["rows"].append(row)
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(done, indent=1), encoding="utf-8")
+        print(json.dumps(row), flush=True)
+        return row
+
+    best = max((run("scanned", fields, scanned) for fields in FIRST_ROUND), key=judged)["recipe"]
+    around = second_round(best["radial_scaling"]["alpha"], best["learning_rate"])
+    best = max((run("scanned", fields, scanned) for fields in [best, *around]), key=judged)["recipe"]
+    run("scanned", {"name": "none"}, scanned)
+    run("unscanned", {"name": "none"}, drilled)
+    run("scanned", {"name": "trusted-only"}, scanned)
+    alone = run("unscanned", best, drilled)
+    print("RESULT " + json.dumps({"chosen": best, "without_the_scan": alone}))
+
+
+if __name__ == "__main__":
+    main()
