@@ -9,9 +9,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from musclelora.adapters.families import family_of, scaled_layer_of
+from musclelora.adapters.inner_head import HEAD, TwoLayerHead, insert_inner_head
 from musclelora.adapters.radial_scaling import RadialScalingLinear
+from musclelora.errors import ModelError
 
 
 def freeze(model: nn.Module) -> None:
@@ -20,17 +23,39 @@ def freeze(model: nn.Module) -> None:
 
 
 def inject_lora(model: PreTrainedModel, rank: int, alpha: int, dropout: float) -> None:
-    """PEFT LoRA beside the query and value projections, in place."""
-    targets = list(family_of(model).lora_targets)
-    inject_adapter_in_model(
-        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, bias="none"), model
+    """PEFT LoRA beside the query and value projections, in place.
+
+    Raises `ModelError` where the model has no such projections.
+    """
+    targets = family_of(model).lora_targets
+    found = [module for path, module in model.named_modules() if path.rpartition(".")[2] in targets]
+    if not found:
+        raise ModelError(
+            f"This {type(model).__name__} has no layer named {' or '.join(targets)}, where the family "
+            f"{model.config.model_type!r} has its query and value projections. Correct the family's line in "
+            "musclelora/adapters/families.py (docs/backbones.md)."
+        )
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(targets),
+        bias="none",
+        fan_in_fan_out=isinstance(found[0], Conv1D),  # GPT-2 stores its matrices transposed
     )
+    inject_adapter_in_model(settings, model)
 
 
 def inject_radial_scaling(model: PreTrainedModel, scales: Sequence[float], inner_rank: int, alpha: float) -> None:
-    """The radial scaling branch around the dense layer before the output layer, in place."""
-    scaled = RadialScalingLinear(scaled_layer_of(model), scales, inner_rank, alpha)
-    model.set_submodule(family_of(model).scaled_layer, scaled)
+    """The radial scaling branch around the dense layer before the output layer, in place.
+
+    A decoder first gets its two-layer head, frozen.
+    """
+    family = family_of(model)
+    if family.is_decoder:
+        insert_inner_head(model)
+        model.get_submodule(HEAD).requires_grad_(False)
+    model.set_submodule(family.scaled_layer, RadialScalingLinear(scaled_layer_of(model), scales, inner_rank, alpha))
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -59,5 +84,8 @@ def fold(model: PreTrainedModel) -> None:
         elif isinstance(module, BaseTunerLayer):
             module.merge(safe_merge=True)
             model.set_submodule(path, module.get_base_layer())
+    for path, module in list(model.named_modules()):  # after the layers inside it are plain
+        if isinstance(module, TwoLayerHead):
+            model.set_submodule(path, module.folded())
     if hasattr(model, "peft_config"):
         del model.peft_config

@@ -4,10 +4,19 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.hub import cached_file
 
+from musclelora.adapters.families import family_named
 from musclelora.errors import ModelError
 from musclelora.frozen import Frozen
 
@@ -43,7 +52,9 @@ def load_backbone(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A classifier with a newly drawn head (torch's generator), and its tokenizer. fp32, eager attention.
 
-    Eager because in training at sentence lengths on CPUs it is faster than PyTorch's fused attention.
+    Eager because in training at sentence lengths on CPUs it is faster than PyTorch's fused attention. The model's
+    config names the tokenizer's pad token, and is saved with it: a decoder reads its logits off the last token that is
+    not padding. Raises `ModelError` for what cannot be loaded, a family that is not in the table, no usable pad token.
     """
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -53,15 +64,58 @@ def load_backbone(
             label2id={label: i for i, label in enumerate(label_names)},
             use_safetensors=True,
             attn_implementation="eager",
+            dtype=torch.float32,
         )
-        tokenizer = AutoTokenizer.from_pretrained(backbone.location)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"The backbone {backbone.name!r} cannot be loaded as a text classifier: {_first_line(error)}. It needs a "
-            "transformers config, a tokenizer and safetensors weights (pickled weights are refused)."
-        ) from error
+        raise ModelError(_unusable(backbone, error)) from error
+    family_named(model.config.model_type)
+    tokenizer = load_tokenizer(backbone)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     tokenizer.model_max_length = max_length
     return model, tokenizer
+
+
+def load_tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a pad token, padding on the right.
+
+    Where there is no pad token (GPT-2, Llama, Mistral) it is the end-of-text token, as is the custom; padding is masked
+    and never read. On the right, whatever the tokenizer says: on the left it would shift the learned positions of
+    GPT-2, whose logits then depend on the longest row of the batch; for the other families both sides are the same.
+    Raises `ModelError` where there is neither token, or where the pad token has no row in the embeddings.
+    """
+    try:
+        config = AutoConfig.from_pretrained(backbone.location)
+        tokenizer = AutoTokenizer.from_pretrained(backbone.location)
+    except (OSError, ValueError) as error:
+        raise ModelError(_unusable(backbone, error)) from error
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"The tokenizer of {backbone.name!r} has neither a pad nor an end-of-text token, so that texts of "
+                "different lengths cannot share a batch. Set one and save the tokenizer again: "
+                'AutoTokenizer.from_pretrained(FOLDER, pad_token="<a known token>").save_pretrained(FOLDER).'
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    _check_pad_token(backbone, tokenizer, config)
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def _check_pad_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    rows = config.get_text_config().vocab_size
+    if tokenizer.pad_token_id >= rows:
+        raise ModelError(
+            f"The pad token {tokenizer.pad_token!r} of {backbone.name!r} has the number {tokenizer.pad_token_id}, but "
+            f"the model embeds {rows} tokens only: the tokenizer is another model's, or a token was added to it. "
+            "Choose a pad token of the model's vocabulary and save the tokenizer again."
+        )
+
+
+def _unusable(backbone: Backbone, error: Exception) -> str:
+    return (
+        f"The backbone {backbone.name!r} cannot be loaded as a text classifier: {_first_line(error)}. It needs a "
+        "transformers config, a tokenizer and safetensors weights (pickled weights are refused)."
+    )
 
 
 def _package_folder(name: str) -> str:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from musclelora.data.records import TextDataset, TrustedSet
-from musclelora.training.backbone import Backbone
+from musclelora.training.backbone import Backbone, load_tokenizer
 from musclelora.training.predict import length_batches
 from musclelora.validation.token_scan import SuspectFeature, scan_tokens
 
@@ -22,8 +22,9 @@ class TrustedModel:
     """Mean-pooled, normalised states of the frozen encoder; logistic regression on the trusted rows."""
 
     def __init__(self, backbone: Backbone, trusted: TrustedSet, max_length: int) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(backbone.location)
-        self._encoder = AutoModel.from_pretrained(backbone.location, use_safetensors=True).eval()
+        self._tokenizer = load_tokenizer(backbone)
+        encoder = AutoModel.from_pretrained(backbone.location, use_safetensors=True, dtype=torch.float32)
+        self._encoder = encoder.eval()
         self._max_length = max_length
         self.label_names = trusted.label_names
         states, labels = self.states(trusted.data.texts), trusted.data.label_ids(self.label_names)
