@@ -1,4 +1,4 @@
-"""The search behind the preset `minilm`: `python -m benchmarks.preset_minilm [--minutes 30]`; resumable.
+"""The search behind the preset `minilm`: `python -m benchmarks.preset_minilm`; resumable.
 
 Rows: train and dev of configs/quickstart.yaml, without its demonstration; its test rows are not looked at. Train gets
 a drill (10 % mixed-label rows with a sentence that is no attack of this project), and then the token scan, as in the
@@ -9,20 +9,23 @@ above that share.
 
 import argparse
 import json
-import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from musclelora.attacks.base import Attack, poison, triggered_rows
 from musclelora.config import load_config
+from musclelora.data.records import TextDataset
 from musclelora.ingest import Delivery, ingest
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import train
 from musclelora.training.predict import logits_of
-from musclelora.training.recipes import Recipe, RecipeChoice, resolve_recipe
+from musclelora.training.recipes import RecipeChoice, resolve_recipe
 from musclelora.validation.trusted_model import TokenScan
 
 RESULTS = Path(__file__).parent / "results" / "preset_minilm.json"
@@ -64,16 +67,19 @@ def judged(row: dict[str, Any]) -> float:
     return row["dev_cacc"] if row["drill_asr"] <= row["untriggered"] + MARGIN else -1.0
 
 
-def measure(recipe: Recipe, delivery: Delivery, scanned: Any, backbone: Backbone, max_length: int) -> dict[str, Any]:
-    """Train once; CACC and ASR on the dev rows."""
+def measure(
+    fields: dict[str, Any], delivery: Delivery, rows: TextDataset, backbone: Backbone, max_length: int
+) -> dict[str, Any]:
+    """Train once on `rows`; CACC and ASR on the dev rows."""
+    recipe = resolve_recipe(RecipeChoice(**fields), "minilm")
     triggered, untriggered = triggered_rows(delivery.dev, DRILL, target=TARGET, seed=SEED)
     names = list(delivery.trusted.label_names)
     with TemporaryDirectory() as folder:
         options: dict[str, Any] = {"backbone": backbone, "max_length": max_length, "seed": SEED}
-        model = train(scanned, delivery.trusted, delivery.dev, recipe=recipe, folder=Path(folder), **options)
+        model = train(rows, delivery.trusted, delivery.dev, recipe=recipe, folder=Path(folder), **options)
         loaded = model.load()
 
-        def calls_target(rows: Any) -> float:
+        def calls_target(rows: TextDataset) -> float:
             return float((logits_of(*loaded, rows.texts, max_length).argmax(1) == names.index(TARGET)).mean())
 
         return {
@@ -87,8 +93,8 @@ def measure(recipe: Recipe, delivery: Delivery, scanned: Any, backbone: Backbone
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60, help="stop before the cell that would start after this")
-    deadline = time.monotonic() + 60 * parser.parse_args().minutes
+    parser.add_argument("--processes", type=int, default=2, help="trainings at once, each on one thread")
+    processes = parser.parse_args().processes
     config = load_config("configs/quickstart.yaml", ("data.demonstration=null",))
     backbone = resolve_backbone(config.model.base)
     delivery = ingest(config.data, SEED, TARGET)
@@ -99,27 +105,29 @@ def main() -> None:
     done |= {"train_sha256": delivery.train.sha256, "dev_sha256": delivery.dev.sha256, "seed": SEED}
     done |= {"drill": SENTENCE, "rows_after_scan": len(scanned), "backbone": backbone.name}
 
-    def run(name: str, fields: dict[str, Any], rows: Any) -> dict[str, Any]:
-        for row in done["rows"]:
-            if (row["rows"], row["recipe"]) == (name, fields):
-                return row
-        if time.monotonic() > deadline:
-            raise SystemExit("Time is up: run the same command again to go on.")
-        recipe = resolve_recipe(RecipeChoice(**fields), "minilm")
-        row = {"rows": name, "recipe": fields} | measure(recipe, delivery, rows, backbone, config.model.max_length)
-        done["rows"].append(row)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(done, indent=1), encoding="utf-8")
-        print(json.dumps(row), flush=True)
-        return row
+    def run(name: str, settings: list[dict[str, Any]], rows: TextDataset) -> list[dict[str, Any]]:
+        """The results of `settings`; each is written as soon as it is there, and found there by the next run."""
+        found = {json.dumps(row["recipe"]): row for row in done["rows"] if row["rows"] == name}
+        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            futures = {
+                pool.submit(measure, fields, delivery, rows, backbone, config.model.max_length): fields
+                for fields in settings
+                if json.dumps(fields) not in found
+            }
+            for future in as_completed(futures):
+                row = {"rows": name, "recipe": futures[future]} | future.result()
+                found[json.dumps(row["recipe"])] = row
+                done["rows"].append(row)
+                RESULTS.parent.mkdir(exist_ok=True)
+                RESULTS.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+                print(json.dumps(row), flush=True)
+        return [found[json.dumps(fields)] for fields in settings]
 
-    best = max((run("scanned", fields, scanned) for fields in FIRST_ROUND), key=judged)["recipe"]
+    best = max(run("scanned", FIRST_ROUND, scanned), key=judged)["recipe"]
     around = second_round(best["radial_scaling"]["alpha"], best["learning_rate"])
-    best = max((run("scanned", fields, scanned) for fields in [best, *around]), key=judged)["recipe"]
-    run("scanned", {"name": "none"}, scanned)
-    run("unscanned", {"name": "none"}, drilled)
-    run("scanned", {"name": "trusted-only"}, scanned)
-    alone = run("unscanned", best, drilled)
+    best = max(run("scanned", [best, *around], scanned), key=judged)["recipe"]
+    run("scanned", [{"name": "none"}, {"name": "trusted-only"}], scanned)
+    alone = run("unscanned", [best, {"name": "none"}], drilled)[0]
     print("RESULT " + json.dumps({"chosen": best, "without_the_scan": alone}))
 
 
