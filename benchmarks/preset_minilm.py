@@ -25,7 +25,8 @@ from musclelora.ingest import Delivery, ingest
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import train
 from musclelora.training.predict import logits_of
-from musclelora.training.recipes import RecipeChoice, resolve_recipe
+from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import RecipeChoice
 from musclelora.validation.trusted_model import TokenScan
 
 RESULTS = Path(__file__).parent / "results" / "preset_minilm.json"

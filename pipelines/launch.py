@@ -27,7 +27,8 @@ from musclelora.plan import Drill, Training, plan
 from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import peak_memory_mb
-from musclelora.training.recipes import RecipeChoice, auto_preset, resolve_recipe
+from musclelora.training.presets import auto_preset, resolve_recipe
+from musclelora.training.recipes import RecipeChoice
 from musclelora.validation.report import ValidationReport
 from pipelines.errors import OutputError, StoppedError
 from pipelines.training import training_pipeline
@@ -64,8 +65,15 @@ def prepare(config: RunConfig) -> Prepared:
     target = _target(config)
     tracking = TrackingConfig(uri=_tracking_uri(config), experiment=config.tracking.experiment)
     check_reachable(tracking.uri or "")
+    candidate = resolve_recipe(config.recipe, preset)
+    if not candidate.can_be_released:
+        raise ConfigError(
+            f"The recipe {candidate.name!r} is for comparison only: what it trains does not fold into plain weights, "
+            "so that its model could not be released. Choose another recipe.name, or compare it with `python -m "
+            "benchmarks.recipes`."
+        )
     trainings = plan(
-        resolve_recipe(config.recipe, preset),
+        candidate,
         resolve_recipe(RecipeChoice(name="none", precision=config.recipe.precision), preset),
         resolve_recipe(RecipeChoice(name="trusted-only", precision=config.recipe.precision), preset),
         demonstration=config.data.demonstration is not None,

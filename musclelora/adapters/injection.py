@@ -60,7 +60,9 @@ def inject_radial_scaling(model: PreTrainedModel, scales: Sequence[float], inner
 
 def adapter_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and scales of every adapter by name, on the CPU."""
-    tensors: dict[str, torch.Tensor] = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    tensors: dict[str, torch.Tensor] = {
+        name: p for name, p in model.named_parameters() if "lora_" in name or "ia3_" in name
+    }
     for path, module in model.named_modules():
         if isinstance(module, RadialScalingLinear):
             own = {"left": module.left, "right": module.right, "scale": module.scale}

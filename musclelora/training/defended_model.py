@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from musclelora.errors import ModelError
@@ -12,6 +13,7 @@ from musclelora.frozen import Frozen
 from musclelora.training.recipes import Recipe
 
 RECORD = "training.json"
+PREFIX = "prefix"
 
 
 class EpochMetrics(Frozen):
@@ -50,7 +52,10 @@ class TrainingRecord(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class DefendedModel:
-    """A folder with `model/` (safetensors, tokenizer, config), `adapters/` where there are any, `training.json`."""
+    """A folder with `model/` (safetensors, tokenizer, config), `adapters/` where there are any, `training.json`.
+
+    `model/` is what plain transformers loads, but for a model of the recipe `prefix`: its `model/prefix/` needs peft.
+    """
 
     folder: Path
 
@@ -79,6 +84,8 @@ class DefendedModel:
                 self.model_folder, use_safetensors=True, local_files_only=True
             )
             tokenizer = AutoTokenizer.from_pretrained(self.model_folder, local_files_only=True)
+            if (self.model_folder / PREFIX).is_dir():
+                model = PeftModel.from_pretrained(model, self.model_folder / PREFIX)
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"The model in {self.model_folder} cannot be loaded ({error}). The folder is incomplete or altered: "

@@ -12,8 +12,8 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from peft import PeftModel
 from transformers import (
-    AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,12 +22,14 @@ from transformers import (
 )
 
 from musclelora.adapters.injection import fold, freeze, inject_lora, inject_radial_scaling, save_adapters
+from musclelora.adapters.peft_baselines import inject_ia3, with_prefix
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError, ModelError
 from musclelora.seeding import derived_seed, generator
 from musclelora.training.aligned_trainer import AlignedTrainer, Batch
 from musclelora.training.backbone import Backbone, load_backbone
-from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
+from musclelora.training.contrastive import loss_to_targets, train_contrastive
+from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.predict import logits_of
 from musclelora.training.recipes import Precision, Recipe
 
@@ -59,15 +61,20 @@ def train(
         raise DataError(f"The {len(rows)} training rows are all labelled {rows.labels[:1]}: nothing can be learned.")
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(seed, "train/weights"))
+        model: Any
         model, tokenizer = load_backbone(backbone, label_names, max_length)
+        if recipe.prefix is not None:
+            model.save_pretrained(folder / "model")  # what the prefix stands before
+            model = with_prefix(model, recipe.prefix.tokens)
         prepare(model, recipe)
-        trainer = _trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch)
+        targets = _targets(rows, trusted, recipe, backbone, max_length, seed)
+        trainer = _trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets)
         trainer.train()
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
         model.load_state_dict(trainer.best_state, strict=False)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         save_adapters(model, folder / "adapters")
-        difference = _fold_save_compare(model, tokenizer, rows.texts[:COMPARED_ROWS], max_length, folder / "model")
+        difference = _fold_save_compare(model, tokenizer, rows.texts[:COMPARED_ROWS], max_length, folder)
     total = sum(p.numel() for p in model.parameters())
     record = TrainingRecord(
         recipe=recipe,
@@ -96,7 +103,7 @@ def train(
 
 def prepare(model: PreTrainedModel, recipe: Recipe) -> None:
     """Freeze the backbone and inject the recipe's adapters, in place; a recipe without adapters trains everything."""
-    if recipe.lora is None and recipe.radial_scaling is None:
+    if recipe.lora is None and recipe.radial_scaling is None and recipe.ia3 is None:
         return
     freeze(model)
     if recipe.lora is not None:
@@ -104,6 +111,20 @@ def prepare(model: PreTrainedModel, recipe: Recipe) -> None:
     if recipe.radial_scaling is not None:
         scaling = recipe.radial_scaling
         inject_radial_scaling(model, scaling.scales, scaling.inner_rank, scaling.alpha)
+    if recipe.ia3 is not None:
+        inject_ia3(model)
+
+
+def _targets(
+    rows: TextDataset, trusted: TrustedSet, recipe: Recipe, backbone: Backbone, max_length: int, seed: int
+) -> np.ndarray | None:
+    """What a model of the trusted rows alone says of each row, [rows, classes]; None where the given labels count."""
+    if recipe.contrastive is None:
+        return None
+    options: dict[str, Any] = {"backbone": backbone, "max_length": max_length, "seed": seed}
+    bf16 = computes_in_bf16(recipe.precision)
+    teacher = train_contrastive(trusted, settings=recipe.contrastive, bf16=bf16, **options)
+    return teacher.probabilities(rows.texts)
 
 
 def _trainer(
@@ -115,6 +136,7 @@ def _trainer(
     recipe: Recipe,
     seed: int,
     on_epoch: Callable[[EpochMetrics], None],
+    targets: np.ndarray | None = None,
 ) -> AlignedTrainer:
     label_names, max_length = trusted.label_names, tokenizer.model_max_length
     collate = DataCollatorWithPadding(tokenizer)
@@ -148,9 +170,10 @@ def _trainer(
     trainer = AlignedTrainer(
         model=model,
         args=arguments,
-        train_dataset=_tokenized(rows, tokenizer, label_names),
+        train_dataset=_tokenized(rows, tokenizer, label_names, targets),
         data_collator=collate,
         processing_class=tokenizer,
+        compute_loss_func=None if targets is None else loss_to_targets,
         alignment=recipe.alignment,
         references=reference_batches(trusted, tokenizer, recipe, seed),
         dev_accuracy=dev_accuracy,
@@ -160,9 +183,15 @@ def _trainer(
     return trainer
 
 
-def _tokenized(rows: TextDataset, tokenizer: PreTrainedTokenizerBase, label_names: tuple[str, ...]) -> datasets.Dataset:
+def _tokenized(
+    rows: TextDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    label_names: tuple[str, ...],
+    targets: np.ndarray | None = None,
+) -> datasets.Dataset:
     encoded = dict(tokenizer(rows.texts, truncation=True))
-    return datasets.Dataset.from_dict({**encoded, "labels": rows.label_ids(label_names)})
+    labels = rows.label_ids(label_names) if targets is None else targets.astype(np.float32)
+    return datasets.Dataset.from_dict({**encoded, "labels": list(labels)})
 
 
 def reference_batches(
@@ -195,19 +224,21 @@ _BF16_PROBES = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 def _fold_save_compare(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int, folder: Path
 ) -> float:
-    """Fold, save, reload in plain transformers; the largest logit difference to the adapted model."""
+    """Fold, save, reload; the largest logit difference to the adapted model."""
     model = model.float().cpu()
     adapted = logits_of(model, tokenizer, texts, max_length)
-    fold(model)
+    if not isinstance(model, PeftModel):
+        fold(model)
+    target = folder / "model"
     try:
-        model.save_pretrained(folder, safe_serialization=True)
-        tokenizer.save_pretrained(folder)
+        model.save_pretrained(target / PREFIX if isinstance(model, PeftModel) else target, safe_serialization=True)
+        tokenizer.save_pretrained(target)
     except OSError as error:
         raise ModelError(
-            f"The trained model could not be written to {folder}: {error.strerror or error}. Free some space and run "
+            f"The trained model could not be written to {target}: {error.strerror or error}. Free some space and run "
             "again: the steps that had finished are served from the cache."
         ) from error
-    reloaded: Any = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
+    reloaded, _ = DefendedModel(folder).load()
     difference = float(np.abs(logits_of(reloaded, tokenizer, texts, max_length) - adapted).max())
     if not difference < MAX_LOGIT_DIFFERENCE:
         raise ModelError(

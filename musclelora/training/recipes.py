@@ -1,10 +1,9 @@
-"""Recipes: how a model is trained. A name says which parts of the method are on; a preset gives their settings."""
+"""Recipes: how a model is trained. A name says which parts are on; `presets.py` gives their settings."""
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from musclelora.errors import ConfigError, did_you_mean
 from musclelora.frozen import Frozen
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -36,6 +35,31 @@ class GradientAlignment(Frozen):
     reference_batch_size: PositiveInt = Field(32, description="trusted rows per step; fewer are faster and noisier")
 
 
+class Contrastive(Frozen):
+    """Trusted rows alone: the cosine of two rows' mean-pooled states is drawn to 1 (same label) or 0 (another)."""
+
+    steps: PositiveInt = Field(80, description="raise it where the trusted rows are not told apart; costs time")
+    batch_size: int = Field(16, ge=2, description="rows per step; every pair among them counts")
+    learning_rate: PositiveFloat = Field(2e-5, description="of the encoder")
+    inverse_penalty: PositiveFloat = Field(1.0, description="C of the logistic head: higher is surer of itself")
+
+
+class IA3(Frozen):
+    """PEFT (IA)3: a factor per key, value and feed-forward unit (Liu et al. 2022); the output layer trains too.
+
+    It stands for the adapter baselines: peft has no bottleneck adapters, and this one folds into plain weights.
+    """
+
+
+class Prefix(Frozen):
+    """PEFT prefix tuning: learned keys and values before the text (Li and Liang 2021); the output layer trains too.
+
+    For comparison only: no plain weight can hold a prefix, so such a model is not released.
+    """
+
+    tokens: PositiveInt = Field(20, description="length of the prefix; each takes a place of the model's longest text")
+
+
 class Schedule(Frozen):
     """Learning rate (AdamW, linear decay to 0), rows per step, passes over the rows."""
 
@@ -44,32 +68,31 @@ class Schedule(Frozen):
     epochs: PositiveInt
 
 
-class Preset(Frozen):
-    """Settings of every part for one backbone, and a schedule per way of training."""
-
-    radial_scaling: RadialScaling
-    lora: LoRA
-    alignment: GradientAlignment
-    adapters: Schedule
-    full: Schedule
-    trusted_only: Schedule
-
-
 class Recipe(Frozen):
     """All that decides a training run, apart from data, backbone and seed. A part that is `None` is off."""
 
     name: str
     preset: str
-    train_on: Literal["untrusted", "trusted"] = "untrusted"
+    train_on: Literal["untrusted", "trusted", "untrusted texts"] = Field(
+        "untrusted", description='"untrusted texts": their labels are not used, the contrastive model labels them'
+    )
     radial_scaling: RadialScaling | None = None
     lora: LoRA | None = None
     alignment: GradientAlignment | None = None
+    contrastive: Contrastive | None = None
+    ia3: IA3 | None = None
+    prefix: Prefix | None = None
     learning_rate: PositiveFloat
     batch_size: PositiveInt
     epochs: PositiveInt
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: PositiveFloat = 1.0
     precision: Precision = Field("auto", description="auto = bf16 where the processor computes in it, else fp32")
+
+    @property
+    def can_be_released(self) -> bool:
+        """Whether plain transformers weights can hold what it trains."""
+        return self.prefix is None
 
 
 class RecipeChoice(Frozen):
@@ -80,6 +103,8 @@ class RecipeChoice(Frozen):
     radial_scaling: dict[str, Any] = Field(default_factory=dict)
     lora: dict[str, Any] = Field(default_factory=dict)
     alignment: dict[str, Any] = Field(default_factory=dict)
+    contrastive: dict[str, Any] = Field(default_factory=dict)
+    prefix: dict[str, Any] = Field(default_factory=dict)
     learning_rate: PositiveFloat | None = None
     batch_size: PositiveInt | None = None
     epochs: PositiveInt | None = None
@@ -91,6 +116,9 @@ class RecipeChoice(Frozen):
 PARTS: dict[str, frozenset[str]] = {
     "none": frozenset(),
     "trusted-only": frozenset(),
+    "trusted-contrastive": frozenset({"contrastive"}),
+    "ia3": frozenset({"ia3"}),
+    "prefix": frozenset({"prefix"}),
     "ga": frozenset({"alignment"}),
     "ms": frozenset({"radial_scaling"}),
     "lora": frozenset({"lora"}),
@@ -99,79 +127,3 @@ PARTS: dict[str, frozenset[str]] = {
     "lora+ms+ga": frozenset({"lora", "radial_scaling", "alignment"}),
     "musclelora": frozenset({"lora", "radial_scaling", "alignment"}),
 }
-
-
-def _published(scales: tuple[float, ...]) -> Preset:
-    """The published encoder settings (paper, appendix); the plain schedules are our choice of the customary."""
-    plain = Schedule(learning_rate=2e-5, batch_size=32, epochs=3)
-    return Preset(
-        radial_scaling=RadialScaling(scales=scales),
-        lora=LoRA(),
-        alignment=GradientAlignment(),
-        adapters=Schedule(learning_rate=2e-5, batch_size=32, epochs=10),
-        full=plain,
-        trusted_only=Schedule(learning_rate=5e-5, batch_size=32, epochs=30),
-    )
-
-
-LARGE_SCALES = (1, 2, 3, 4, 5, 6, 7, 8, 9)
-PRESETS: dict[str, Preset] = {
-    "bert-base": _published((1, 4, 8, 12, 16, 20, 24, 28)),
-    "bert-large": _published(LARGE_SCALES),
-    "roberta-base": _published((1, 2, 4, 6, 8, 10, 12, 14, 16)),
-    "roberta-large": _published(LARGE_SCALES),
-    # Ours, for all-MiniLM-L6-v2 (docs/recipes.md): with the published alpha the branch is some 200 times as large as
-    # the layer it scales and saturates its tanh, so alpha is smaller; the learning rate is larger, one epoch enough.
-    "minilm": Preset(
-        radial_scaling=RadialScaling(scales=(1, 4, 8, 12, 16, 20, 24, 28), alpha=0.25),
-        lora=LoRA(),
-        alignment=GradientAlignment(reference_batch_size=16),
-        adapters=Schedule(learning_rate=1e-3, batch_size=32, epochs=1),
-        full=Schedule(learning_rate=5e-5, batch_size=32, epochs=1),
-        trusted_only=Schedule(learning_rate=5e-5, batch_size=32, epochs=30),
-    ),
-}
-
-
-def auto_preset(model_type: str, hidden_size: int, backbone: str) -> str:
-    """The preset of a backbone; raises `ConfigError` where there is none for its family."""
-    if "minilm" in backbone.lower():
-        return "minilm"
-    name = f"{model_type}-{'large' if hidden_size >= 1024 else 'base'}"
-    if name not in PRESETS:
-        raise ConfigError(f"There is no preset for {model_type!r} models; set recipe.preset to one of {list(PRESETS)}.")
-    return name
-
-
-def resolve_recipe(choice: RecipeChoice, preset_of_backbone: str) -> Recipe:
-    """The full recipe: the preset's settings for the parts that the name switches on, overridden by `choice`.
-
-    Raises `ConfigError` for an unknown name or preset, a field of a part that is off, or a value out of range.
-    """
-    if choice.name not in PARTS:
-        raise ConfigError(f"There is no recipe {choice.name!r}. {did_you_mean(choice.name, PARTS)}")
-    preset_name = preset_of_backbone if choice.preset == "auto" else choice.preset
-    if preset_name not in PRESETS:
-        raise ConfigError(f"There is no preset {preset_name!r}. {did_you_mean(preset_name, PRESETS)}")
-    preset, parts = PRESETS[preset_name], PARTS[choice.name]
-    fields: dict[str, Any] = {"name": choice.name, "preset": preset_name, **_schedule(choice.name, preset).model_dump()}
-    for part in ("radial_scaling", "lora", "alignment"):
-        changes = getattr(choice, part)
-        if part in parts:
-            fields[part] = getattr(preset, part).model_dump() | changes
-        elif changes:
-            raise ConfigError(f"recipe.{part} is set, but the recipe {choice.name!r} has that part switched off.")
-    fields["train_on"] = "trusted" if choice.name == "trusted-only" else "untrusted"
-    scalars = choice.model_dump(exclude={"name", "preset", "radial_scaling", "lora", "alignment"}, exclude_none=True)
-    try:
-        return Recipe.model_validate(fields | scalars)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in ("recipe", *problem["loc"]))
-        raise ConfigError(f"{where}: {problem['msg']} (given: {problem['input']!r}).") from error
-
-
-def _schedule(name: str, preset: Preset) -> Schedule:
-    if name == "trusted-only":
-        return preset.trusted_only
-    return preset.adapters if PARTS[name] & {"lora", "radial_scaling"} else preset.full

@@ -16,7 +16,8 @@ from musclelora.adapters.radial_scaling import RadialScalingLinear
 from musclelora.errors import ModelError
 from musclelora.training import fit
 from musclelora.training.predict import logits_of
-from musclelora.training.recipes import RecipeChoice, resolve_recipe
+from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import RecipeChoice
 from tests.tiny import CONFIGS, DECODERS, ENCODERS, rows, tiny_backbone, trusted_rows
 
 # A small branch: with the published one a tiny model's tanh is at its ends, and any change in it goes unseen.

@@ -6,7 +6,8 @@ from musclelora.errors import DataError
 from musclelora.evaluation.robustness import ModelsUnderTest, TriggeredFrom, evaluate_robustness
 from musclelora.training import fit
 from musclelora.training.defended_model import DefendedModel
-from musclelora.training.recipes import RecipeChoice, resolve_recipe
+from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import RecipeChoice
 from tests.tiny import TRIGGERS, WORDS, rows, tiny_backbone, trusted_rows
 
 TARGET = TriggeredFrom(attacks=["badnets"], target="1", seed=0)

@@ -98,6 +98,7 @@ def test_bad_data(musclelora, delivery, spoil, message):
 @pytest.mark.parametrize(
     ("override", "code", "message"),
     [
+        ("recipe.name=prefix", 2, r"'prefix' is for comparison only"),
         ("recipe.name=musclelra", 2, r"no recipe 'musclelra'. Did you mean 'musclelora'\?"),
         ("gate.max_asrr=0.1", 2, r"run.yaml: unknown key 'gate.max_asrr'. Did you mean 'max_asr'\?"),
         ("evaluation.drills=[badnet]", 2, r"no attack 'badnet'. Did you mean 'badnets'\?"),

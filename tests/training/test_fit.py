@@ -9,8 +9,11 @@ import torch
 from musclelora.errors import ConfigError, DataError, ModelError
 from musclelora.training import fit
 from musclelora.training.predict import logits_of
-from musclelora.training.recipes import PRESETS, RecipeChoice, resolve_recipe
+from musclelora.training.presets import PRESETS, resolve_recipe
+from musclelora.training.recipes import RecipeChoice
 from tests.tiny import rows, tiny_backbone, trusted_rows
+
+RECIPES = ["none", "ga", "ms", "lora", "lora+ga", "lora+ms", "lora+ms+ga", "trusted-only", "trusted-contrastive", "ia3"]
 
 
 def recipe(name="musclelora", **changes):
@@ -24,13 +27,13 @@ def train(tmp_path, chosen, data=None, folder="out", **changes):
     return fit.train(data or rows(64), trusted_rows(), rows(20, "dev", 500), recipe=chosen, **settings)
 
 
-@pytest.mark.parametrize("name", ["none", "ga", "ms", "lora", "lora+ga", "lora+ms", "lora+ms+ga", "trusted-only"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_folds_and_reloads_in_plain_transformers(tmp_path, name):
     model = train(tmp_path, recipe(name, epochs=1))
     record = model.record
     assert record.logit_difference < 1e-4
-    assert (tmp_path / "out/adapters/adapters.safetensors").exists() is ("lora" in name or "ms" in name)
-    full = name in ("none", "ga", "trusted-only")
+    assert (tmp_path / "out/adapters/adapters.safetensors").exists() is ("lora" in name or name in ("ms", "ia3"))
+    full = name in ("none", "ga", "trusted-only", "trusted-contrastive")
     assert (record.trainable_parameters == record.total_parameters) is full
     assert record.rows == (16 if name == "trusted-only" else 64)
     assert (record.curve[0].reference_loss is not None) is ("ga" in name)
