@@ -30,11 +30,13 @@ from musclelora.training.aligned_trainer import AlignedTrainer, Batch
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.contrastive import loss_to_targets, train_contrastive
 from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
+from musclelora.training.dropout import Masks
 from musclelora.training.predict import logits_of
 from musclelora.training.recipes import Precision, Recipe
 
 MAX_LOGIT_DIFFERENCE = 1e-4
 COMPARED_ROWS = 64
+LENGTH_NOISE = 0.25  # standard deviation of the logarithm: padding grows little, batches are still mixed anew
 
 
 def train(
@@ -68,7 +70,7 @@ def train(
             model = with_prefix(model, recipe.prefix.tokens)
         prepare(model, recipe)
         targets = _targets(rows, trusted, recipe, backbone, max_length, seed)
-        trainer = _trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets)
+        trainer = build_trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets)
         trainer.train()
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
         model.load_state_dict(trainer.best_state, strict=False)
@@ -127,7 +129,7 @@ def _targets(
     return teacher.probabilities(rows.texts)
 
 
-def _trainer(
+def build_trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: TextDataset,
@@ -135,9 +137,10 @@ def _trainer(
     dev: TextDataset | None,
     recipe: Recipe,
     seed: int,
-    on_epoch: Callable[[EpochMetrics], None],
+    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
     targets: np.ndarray | None = None,
 ) -> AlignedTrainer:
+    """The trainer of a `prepare`d model: `train()` it, then read `curve` and `best_state`."""
     label_names, max_length = trusted.label_names, tokenizer.model_max_length
     collate = DataCollatorWithPadding(tokenizer)
 
@@ -176,6 +179,7 @@ def _trainer(
         compute_loss_func=None if targets is None else loss_to_targets,
         alignment=recipe.alignment,
         references=reference_batches(trusted, tokenizer, recipe, seed),
+        masks=Masks(derived_seed(seed, "train/dropout")),
         dev_accuracy=dev_accuracy,
         on_epoch=on_epoch,
     )
@@ -197,15 +201,21 @@ def _tokenized(
 def reference_batches(
     trusted: TrustedSet, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, seed: int
 ) -> Iterator[Batch]:
-    """Collated batches of trusted rows without end; each pass is newly shuffled, its short rest left out."""
+    """Collated batches of trusted rows without end, rows of like length together; each pass holds each row once.
+
+    Lengths are disturbed at random before they are sorted, so that the batches of two passes differ. The rest that
+    fills no batch is left out.
+    """
     if recipe.alignment is None:
         return
     size = min(recipe.alignment.reference_batch_size, len(trusted))
     rows, draw = _tokenized(trusted.data, tokenizer, trusted.label_names), generator(seed, "train/references")
     collate = DataCollatorWithPadding(tokenizer)
+    lengths = np.array([len(ids) for ids in rows["input_ids"]])
     while True:
-        order = draw.permutation(len(rows))
-        for start in range(0, len(rows) - size + 1, size):
+        order = np.argsort(lengths * np.exp(LENGTH_NOISE * draw.standard_normal(len(rows))))
+        starts = draw.permutation(len(rows) // size) * size + draw.integers(len(rows) % size + 1)
+        for start in starts:
             yield collate([rows[int(i)] for i in order[start : start + size]])
 
 
