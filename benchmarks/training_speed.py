@@ -104,17 +104,16 @@ def ours(rows: TextDataset, trusted: TrustedSet, recipe: Recipe, base: str) -> f
 
 def plain(rows: TextDataset, trusted: TrustedSet, recipe: Recipe, base: str) -> float:
     """Seconds of the loop as the literature runs it, with the project's own adapters and alignment rule."""
-    settings = recipe.alignment
-    assert settings is not None
+    settings: Any = recipe.alignment
     torch.manual_seed(SEED)
     model, tokenizer = load_backbone(resolve_backbone(base), list(trusted.label_names), MAX_LENGTH)
     model.set_attn_implementation("eager")
     fit.prepare(model, recipe)
     model.train()
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained: Any = [p for p in model.parameters() if p.requires_grad]
 
     def loader(of: TextDataset) -> torch.utils.data.DataLoader:
-        pairs = list(zip(of.texts, of.label_ids(trusted.label_names).tolist(), strict=True))
+        pairs: Any = list(zip(of.texts, of.label_ids(trusted.label_names).tolist(), strict=True))
         return torch.utils.data.DataLoader(pairs, batch_size=BATCH, shuffle=True, collate_fn=collate, drop_last=True)
 
     def collate(pairs: list[tuple[str, int]]) -> dict[str, torch.Tensor]:
@@ -144,7 +143,9 @@ def plain(rows: TextDataset, trusted: TrustedSet, recipe: Recipe, base: str) -> 
                 **settings.model_dump(include={"start_epoch", "rho_max", "min_ref_norm", "min_ref_loss"}),
             )
             rho = raw_share(epoch, recipe.epochs, settings.start_epoch, settings.rho_max)
-            for p, gradient in zip(trained, align([p.grad for p in trained], reference_gradients, mode, rho), strict=True):
+            for p, gradient in zip(
+                trained, align([p.grad for p in trained], reference_gradients, mode, rho), strict=True
+            ):
                 p.grad = gradient
             torch.nn.utils.clip_grad_norm_(trained, recipe.max_grad_norm)
             optimizer.step()

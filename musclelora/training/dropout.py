@@ -53,7 +53,8 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _scaled_and_zeroed(gradients[0], *ctx.saved_tensors, ctx.scale), None, None
+        (dropped,) = ctx.saved_tensors
+        return _scaled_and_zeroed(gradients[0], dropped, ctx.scale), None, None
 
 
 def _scaled_and_zeroed(x: Tensor, dropped: Tensor, scale: float) -> Tensor:
@@ -107,23 +108,23 @@ AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
 @contextmanager
-def fast_dropout(model: PreTrainedModel, masks: Masks) -> Iterator[None]:
+def fast_dropout(model: nn.Module, masks: Masks) -> Iterator[None]:
     """Every `nn.Dropout` of the model, and where its attention is of the standard form that too, draws from `masks`."""
     plain = {path: module for path, module in model.named_modules() if type(module) is nn.Dropout}
-    former = model.config._attn_implementation
-    standard = model.config.model_type in STANDARD_ATTENTION
-    for path, module in plain.items():
-        model.set_submodule(path, FastDropout(module.p, masks).train(module.training))
+    standard = isinstance(model, PreTrainedModel) and model.config.model_type in STANDARD_ATTENTION
+    former = model.config._attn_implementation if standard else None  # type: ignore[union-attr]
+    for path, dropout in plain.items():
+        model.set_submodule(path, FastDropout(dropout.p, masks).train(dropout.training))
     if standard:
         for module in model.modules():
             module.dropout_masks = masks  # type: ignore[assignment]
-        model.set_attn_implementation(ATTENTION)
+        model.set_attn_implementation(ATTENTION)  # type: ignore[operator]
     try:
         yield
     finally:
-        for path, module in plain.items():
-            model.set_submodule(path, module.train(model.training))
+        for path, dropout in plain.items():
+            model.set_submodule(path, dropout.train(model.training))
         if standard:
             for module in model.modules():
                 module.__dict__.pop("dropout_masks", None)
-            model.set_attn_implementation(former)
+            model.set_attn_implementation(former)  # type: ignore[operator]

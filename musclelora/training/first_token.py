@@ -19,10 +19,13 @@ BERT_LAYERS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra
 
 
 @contextmanager
-def first_token_only(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block the last layer returns [rows, 1, hidden]; nothing changes for other types of model."""
-    config = model.config
-    if config.model_type not in BERT_LAYERS or config.is_decoder or config.add_cross_attention:
+def first_token_only(model: nn.Module) -> Iterator[None]:
+    """Within the block the last layer returns [rows, 1, hidden]; nothing changes for other types of model.
+
+    Nor for a wrapped one (peft's prefix), whose layers get more than this forward takes.
+    """
+    config: Any = getattr(model, "config", None)
+    if not isinstance(model, PreTrainedModel) or config.model_type not in BERT_LAYERS or config.is_decoder or config.add_cross_attention:
         yield
         return
     layer: Any = model.base_model.encoder.layer[-1]  # type: ignore[union-attr,index]
@@ -52,5 +55,5 @@ def _first_token_forward(layer: Any) -> Callable[..., Tensor]:
     return forward
 
 
-def _heads(inner: nn.Module, states: Tensor) -> Tensor:
-    return states.unflatten(-1, (-1, inner.attention_head_size)).transpose(1, 2)  # type: ignore[arg-type]
+def _heads(inner: Any, states: Tensor) -> Tensor:
+    return states.unflatten(-1, (-1, inner.attention_head_size)).transpose(1, 2)

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,9 +25,10 @@ from musclelora.adapters.injection import fold, freeze, inject_lora, inject_radi
 from musclelora.adapters.peft_baselines import inject_ia3, with_prefix
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError, ModelError
-from musclelora.seeding import derived_seed, generator
-from musclelora.training.aligned_trainer import AlignedTrainer, Batch
+from musclelora.seeding import derived_seed
+from musclelora.training.aligned_trainer import AlignedTrainer
 from musclelora.training.backbone import Backbone, load_backbone
+from musclelora.training.batches import References
 from musclelora.training.contrastive import loss_to_targets, train_contrastive
 from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.dropout import Masks
@@ -36,7 +37,6 @@ from musclelora.training.recipes import Precision, Recipe
 
 MAX_LOGIT_DIFFERENCE = 1e-4
 COMPARED_ROWS = 64
-LENGTH_NOISE = 0.25  # standard deviation of the logarithm: padding grows little, batches are still mixed anew
 
 
 def train(
@@ -159,7 +159,6 @@ def build_trainer(
             weight_decay=recipe.weight_decay,
             max_grad_norm=recipe.max_grad_norm,
             lr_scheduler_type="linear",
-            train_sampling_strategy="group_by_length",
             bf16=computes_in_bf16(recipe.precision),
             use_cpu=not torch.accelerator.is_available(),
             seed=derived_seed(seed, "train/order") % 2**32,
@@ -170,6 +169,10 @@ def build_trainer(
             dataloader_pin_memory=torch.accelerator.is_available(),
             disable_tqdm=not sys.stderr.isatty(),
         )
+    references = None
+    if recipe.alignment is not None:
+        trusted_rows = _tokenized(trusted.data, tokenizer, label_names)
+        references = References(trusted_rows, recipe.alignment.reference_batch_size, collate, seed)
     trainer = AlignedTrainer(
         model=model,
         args=arguments,
@@ -178,7 +181,7 @@ def build_trainer(
         processing_class=tokenizer,
         compute_loss_func=None if targets is None else loss_to_targets,
         alignment=recipe.alignment,
-        references=reference_batches(trusted, tokenizer, recipe, seed),
+        references=references,
         masks=Masks(derived_seed(seed, "train/dropout")),
         dev_accuracy=dev_accuracy,
         on_epoch=on_epoch,
@@ -196,27 +199,6 @@ def _tokenized(
     encoded = dict(tokenizer(rows.texts, truncation=True))
     labels = rows.label_ids(label_names) if targets is None else targets.astype(np.float32)
     return datasets.Dataset.from_dict({**encoded, "labels": list(labels)})
-
-
-def reference_batches(
-    trusted: TrustedSet, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, seed: int
-) -> Iterator[Batch]:
-    """Collated batches of trusted rows without end, rows of like length together; each pass holds each row once.
-
-    Lengths are disturbed at random before they are sorted, so that the batches of two passes differ. The rest that
-    fills no batch is left out.
-    """
-    if recipe.alignment is None:
-        return
-    size = min(recipe.alignment.reference_batch_size, len(trusted))
-    rows, draw = _tokenized(trusted.data, tokenizer, trusted.label_names), generator(seed, "train/references")
-    collate = DataCollatorWithPadding(tokenizer)
-    lengths = np.array([len(ids) for ids in rows["input_ids"]])
-    while True:
-        order = np.argsort(lengths * np.exp(LENGTH_NOISE * draw.standard_normal(len(rows))))
-        starts = draw.permutation(len(rows) // size) * size + draw.integers(len(rows) % size + 1)
-        for start in starts:
-            yield collate([rows[int(i)] for i in order[start : start + size]])
 
 
 def computes_in_bf16(precision: Precision) -> bool:

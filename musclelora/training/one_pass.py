@@ -1,0 +1,127 @@
+"""Two gradients from one backward pass: that of the training rows and that of the reference rows in the same batch.
+
+Rows do not mix, so the gradient of a weight W in y = x W^T is a sum over rows, and splits at row n:
+g_train = gy[:n]^T x[:n],  g_ref = gy[n:]^T x[n:].  Where every trained tensor is such a W (A and B of LoRA, L and R of
+the scaling), one pass over both batches gives both gradients; the loss is mean(train rows) + mean(reference rows).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from musclelora.adapters.radial_scaling import RadialScalingLinear
+from musclelora.errors import ModelError
+
+# DeBERTa sends its position embeddings, which belong to no row, through the same projections as the rows.
+SHARED_BETWEEN_ROWS = frozenset({"deberta", "deberta-v2"})
+
+
+class Split:
+    """Where the batch is cut, and the reference gradients that the backward pass leaves here, by parameter."""
+
+    def __init__(self) -> None:
+        self.row: int | None = None
+        self.rows = 0
+        self.references: dict[nn.Parameter, Tensor] = {}
+
+    @contextmanager
+    def at(self, row: int, rows: int) -> Iterator[None]:
+        """Within the block, forward and backward, a batch of `rows` rows is cut before `row`."""
+        self.row, self.rows = row, rows
+        try:
+            yield
+        finally:
+            self.row = None
+
+
+class _SplitProduct(torch.autograd.Function):
+    """x W^T; the gradient of W is that of the rows before `split.row`, the rest goes to `split.references`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, parameter: nn.Parameter, split: Split) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.parameter, ctx.split, ctx.row = parameter, split, split.row
+        return nn.functional.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        gradient, row = gradients[0], ctx.row
+        reference = _product(gradient[row:], x[row:]).to(ctx.parameter.dtype)
+        former = ctx.split.references.get(ctx.parameter)
+        ctx.split.references[ctx.parameter] = reference if former is None else former + reference
+        return (gradient @ weight if ctx.needs_input_grad[0] else None), _product(gradient[:row], x[:row]), None, None
+
+
+def _product(gradient: Tensor, x: Tensor) -> Tensor:
+    """gy^T x over all leading dimensions: [out, in]."""
+    return gradient.flatten(0, -2).T @ x.flatten(0, -2)
+
+
+def _linear(x: Tensor, parameter: nn.Parameter, split: Split) -> Tensor:
+    """x W^T in autocast's type where that is on; split only while a cut is set."""
+    if split.row is None:
+        return nn.functional.linear(x, parameter)
+    if len(x) != split.rows:
+        raise ModelError(
+            f"A trained layer saw {len(x)} rows of a batch of {split.rows}: this model rearranges its batches, so that "
+            "training and reference rows cannot be told apart. Add its type to SHARED_BETWEEN_ROWS in one_pass.py."
+        )
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    return _SplitProduct.apply(x.to(dtype), parameter.to(dtype), parameter, split)
+
+
+def covers(model: PreTrainedModel) -> bool:
+    """Whether every trained tensor belongs to a layer whose gradient can be split."""
+    if model.config.model_type in SHARED_BETWEEN_ROWS:
+        return False
+    covered = {p for module in model.modules() for p in _weights(module)}
+    return all(p in covered for p in model.parameters() if p.requires_grad)
+
+
+@contextmanager
+def one_pass(model: nn.Module, split: Split) -> Iterator[None]:
+    """Within the block the layers that can be split are, wherever `split.row` is set."""
+    changed = [module for module in model.modules() if _weights(module)]
+    for module in changed:
+        maker: Any = _lora_forward if isinstance(module, LoraLinear) else _scaling_forward
+        module.forward = maker(module, split)
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _weights(module: nn.Module) -> list[nn.Parameter]:
+    if isinstance(module, RadialScalingLinear):
+        return [module.left, module.right]
+    if isinstance(module, LoraLinear) and list(module.lora_A) == module.active_adapters and not module.lora_variant:
+        layers: list[Any] = [part[name] for name in module.active_adapters for part in (module.lora_A, module.lora_B)]
+        return [layer.weight for layer in layers] if all(layer.bias is None for layer in layers) else []
+    return []
+
+
+def _lora_forward(module: Any, split: Split) -> Callable[..., Tensor]:
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = module.base_layer(x, *args, **kwargs)
+        for name in module.active_adapters:
+            low = _linear(module.lora_dropout[name](x), module.lora_A[name].weight, split)
+            result = result + (_linear(low, module.lora_B[name].weight, split) * module.scaling[name]).to(result.dtype)
+        return result
+
+    return forward
+
+
+def _scaling_forward(module: Any, split: Split) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        bands = _linear(x, module.left, split) * module.scale
+        return module.base(x) + module.gain * _linear(bands, module.right, split)
+
+    return forward
