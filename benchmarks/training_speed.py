@@ -38,7 +38,8 @@ from musclelora.ingest import ingest
 from musclelora.training import fit
 from musclelora.training.alignment import align, alignment_mode, mean_norm, raw_share
 from musclelora.training.backbone import load_backbone, resolve_backbone
-from musclelora.training.recipes import Recipe, RecipeChoice, resolve_recipe
+from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import Recipe, RecipeChoice
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "build" / "training_speed.jsonl"

@@ -25,7 +25,12 @@ def first_token_only(model: nn.Module) -> Iterator[None]:
     Nor for a wrapped one (peft's prefix), whose layers get more than this forward takes.
     """
     config: Any = getattr(model, "config", None)
-    if not isinstance(model, PreTrainedModel) or config.model_type not in BERT_LAYERS or config.is_decoder or config.add_cross_attention:
+    if (
+        not isinstance(model, PreTrainedModel)
+        or config.model_type not in BERT_LAYERS
+        or config.is_decoder
+        or config.add_cross_attention
+    ):
         yield
         return
     layer: Any = model.base_model.encoder.layer[-1]  # type: ignore[union-attr,index]
