@@ -27,6 +27,7 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError, ModelError
 from musclelora.seeding import derived_seed
 from musclelora.training.aligned_trainer import AlignedTrainer
+from musclelora.training.auto import with_fitted_alpha, with_found_rate
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.batches import References
 from musclelora.training.contrastive import loss_to_targets, train_contrastive
@@ -68,7 +69,10 @@ def train(
         if recipe.prefix is not None:
             model.save_pretrained(folder / "model")  # what the prefix stands before
             model = with_prefix(model, recipe.prefix.tokens)
+        recipe = with_fitted_alpha(recipe, model, tokenizer, trusted, max_length)
         prepare(model, recipe)
+        bf16 = computes_in_bf16(recipe.precision)
+        recipe = with_found_rate(recipe, model, tokenizer, trusted, max_length, seed, bf16=bf16)
         targets = _targets(rows, trusted, recipe, backbone, max_length, seed)
         trainer = build_trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets)
         trainer.train()

@@ -123,18 +123,27 @@ def resolve_recipe(choice: RecipeChoice, preset_of_backbone: str) -> Recipe:
         raise ConfigError(f"There is no preset {preset_name!r}. {did_you_mean(preset_name, PRESETS)}")
     preset, parts = PRESETS[preset_name], PARTS[choice.name]
     fields: dict[str, Any] = {"name": choice.name, "preset": preset_name, **_schedule(choice.name, preset).model_dump()}
+    found = []
     for part in ALL_PARTS:
         changes = getattr(choice, part, {})
+        if changes.get("scales") == "auto":
+            if "alpha" in changes:
+                raise ConfigError("recipe.radial_scaling: `scales: auto` finds alpha, so do not give one beside it.")
+            changes = {name: value for name, value in changes.items() if name != "scales"}
+            found.append("scales")
         if part in parts:
             fields[part] = getattr(preset, part).model_dump() | changes
-        elif changes:
+        elif getattr(choice, part, {}):
             raise ConfigError(f"recipe.{part} is set, but the recipe {choice.name!r} has that part switched off.")
     fields["train_on"] = {"trusted-only": "trusted", "trusted-contrastive": "untrusted texts"}.get(
         choice.name, "untrusted"
     )
     scalars = choice.model_dump(exclude={"name", "preset", *ALL_PARTS}, exclude_none=True)
+    if scalars.get("learning_rate") == "auto":
+        del scalars["learning_rate"]
+        found.append("learning_rate")
     try:
-        return Recipe.model_validate(fields | scalars)
+        return Recipe.model_validate(fields | scalars | {"found": found})
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in ("recipe", *problem["loc"]))

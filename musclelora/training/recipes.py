@@ -86,6 +86,9 @@ class Recipe(Frozen):
     learning_rate: PositiveFloat
     batch_size: PositiveInt
     epochs: PositiveInt
+    found: tuple[Literal["scales", "learning_rate"], ...] = Field(
+        (), description="settings that training finds on the backbone; the record of a model has the numbers found"
+    )
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: PositiveFloat = 1.0
     precision: Precision = Field("auto", description="auto = bf16 where the processor computes in it, else fp32")
@@ -106,7 +109,7 @@ class RecipeChoice(Frozen):
     alignment: dict[str, Any] = Field(default_factory=dict)
     contrastive: dict[str, Any] = Field(default_factory=dict)
     prefix: dict[str, Any] = Field(default_factory=dict)
-    learning_rate: PositiveFloat | None = None
+    learning_rate: PositiveFloat | Literal["auto"] | None = None
     batch_size: PositiveInt | None = None
     epochs: PositiveInt | None = None
     weight_decay: float | None = Field(None, ge=0)
