@@ -1,5 +1,6 @@
 """Train one model of the plan."""
 
+import os
 import shutil
 import weakref
 from pathlib import Path
@@ -17,6 +18,9 @@ from musclelora.validation.config import ValidationConfig
 from musclelora.validation.trusted_model import TokenScan
 from steps.cache import LIBRARY_CODE
 from steps.progress import announce, announce_epoch
+
+# A training that is killed goes on from here when the run is started again; removed when it has finished.
+CHECKPOINTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "musclelora" / "checkpoints"
 
 
 @step(cache_policy=LIBRARY_CODE)
@@ -45,6 +49,7 @@ def train(
         seed=seed,
         folder=folder,
         on_epoch=announce_epoch,
+        checkpoints=CHECKPOINTS,
     )
     # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it (or
     # until the launcher removes all temporary files).

@@ -1,9 +1,11 @@
 """transformers' Trainer with gradient alignment between the backward pass and the clipping."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from musclelora.training import checkpoints
 from musclelora.training.alignment import align, alignment_mode, mean_norm, raw_share
 from musclelora.training.batches import LengthGrouped, References, joined
 from musclelora.training.defended_model import EpochMetrics
@@ -21,6 +24,8 @@ from musclelora.training.one_pass import Split, covers, one_pass
 from musclelora.training.recipes import GradientAlignment
 from musclelora.training.rounded import frozen_in_bf16
 
+TOKENS_PER_PASS = 1024  # on CPUs: larger passes are no faster there, and need more memory
+CHECKPOINT_SECONDS = 120.0  # at most so much of a killed training is done again
 DEV_EVALUATIONS = 10  # at most, per training: thirty epochs over few rows would spend their time on the dev rows
 
 
@@ -28,8 +33,9 @@ class AlignedTrainer(Trainer):
     """Trainer that aligns gradients once they are accumulated and reduced over processes, and keeps the curve.
 
     `references` are the trusted batches (none without alignment), `masks` draws the dropout on CPUs. `on_epoch`
-    receives each epoch's metrics as they come. `passes` is chosen by what is trained: one over training and reference
-    rows together where each trained tensor's gradient can be split by rows, else two.
+    receives each epoch's metrics as they come. `passes` is chosen: one over training and reference rows together
+    on accelerators where each trained tensor's gradient can be split by rows, else two. With `checkpoints`, a folder of
+    this training alone, it saves there every `CHECKPOINT_SECONDS`, and goes on from what is there.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class AlignedTrainer(Trainer):
         masks: Masks,
         dev_accuracy: Callable[[PreTrainedModel], float | None],
         on_epoch: Callable[[EpochMetrics], None],
+        checkpoint_folder: Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -52,7 +59,8 @@ class AlignedTrainer(Trainer):
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
         trained: Any = self.model
-        self.passes = 1 if alignment is not None and covers(trained) else 2
+        # On CPUs two passes are faster (docs/training.md): each is padded for itself, and neither waits for launches.
+        self.passes = 1 if alignment is not None and self.args.device.type != "cpu" and covers(trained) else 2
         self._split = Split()
         self._losses: list[Tensor] = []
         self._reference_losses: list[float] = []
@@ -61,10 +69,15 @@ class AlignedTrainer(Trainer):
         self._modes: Counter[str] = Counter()
         self._dev_accuracy = dev_accuracy
         self._on_epoch = on_epoch
-        self.add_callback(_EpochEnd(self))
+        self._checkpoint_folder = checkpoint_folder
+        self._saved_at = time.monotonic()
+        self.add_callback(_Moments(self))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, with what makes it faster for as long as it trains (docs/training.md)."""
+        last = None if self._checkpoint_folder is None else checkpoints.latest(self._checkpoint_folder)
+        if last is not None:
+            kwargs["resume_from_checkpoint"] = str(last)
         model: Any = self.model
         with ExitStack() as faster:
             faster.enter_context(first_token_only(model))
@@ -90,7 +103,7 @@ class AlignedTrainer(Trainer):
         if due and self.passes == 1:
             loss = self._step_with_references(model, inputs, references)  # type: ignore[arg-type]
         else:
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            loss = self._plain_step(model, inputs, num_items_in_batch)
             if due:
                 self._second_pass(model, references)  # type: ignore[arg-type]
         self._losses.append(loss * self.current_gradient_accumulation_steps)
@@ -117,39 +130,76 @@ class AlignedTrainer(Trainer):
             parameter.grad = gradient
         self._modes[mode] += 1
 
+    def _plain_step(self, model: nn.Module, inputs: dict[str, Any], items: Tensor | int | None) -> Tensor:
+        """The Trainer's step, in as many equal parts as keep each within `TOKENS_PER_PASS`; the mean loss."""
+        rows, width = inputs["input_ids"].shape
+        parts = self._parts(rows, width)
+        while rows % parts:
+            parts += 1
+        accumulated, size = self.current_gradient_accumulation_steps, rows // parts
+        self.current_gradient_accumulation_steps = accumulated * parts
+        losses = [
+            super(AlignedTrainer, self).training_step(model, _rows(inputs, i * size, (i + 1) * size), items)
+            for i in range(parts)
+        ]
+        self.current_gradient_accumulation_steps = accumulated
+        return torch.stack(losses).sum()
+
     def _step_with_references(self, model: nn.Module, inputs: dict[str, Any], references: References) -> Tensor:
         """Forward and backward over the batch and the next trusted one together; the loss of the batch."""
         model.train()
         tokenizer: Any = self.processing_class
         inputs = self._prepare_inputs(inputs)
         batch = self._prepare_inputs(references.next(inputs["input_ids"].shape[1]))
-        both = joined(inputs, batch, tokenizer.pad_token_id, tokenizer.padding_side)
-        rows = len(inputs["labels"])
-        with self._split.at(rows, rows + len(batch["labels"])):
-            with self.compute_loss_context_manager():
-                logits = model(**both).logits.float()
-            loss = cross_entropy(logits[:rows], inputs["labels"]) / self.current_gradient_accumulation_steps
-            reference_loss = cross_entropy(logits[rows:], batch["labels"])
-            self.accelerator.backward(loss + reference_loss)
+        rows, trusted = len(inputs["labels"]), len(batch["labels"])
+        width = max(inputs["input_ids"].shape[1], batch["input_ids"].shape[1])
+        parts = self._parts(rows + trusted, width)
+        losses = []
+        for i in range(parts):
+            part = _rows(inputs, rows * i // parts, rows * (i + 1) // parts)
+            other = _rows(batch, trusted * i // parts, trusted * (i + 1) // parts)
+            both = joined(part, other, tokenizer.pad_token_id, tokenizer.padding_side)
+            cut = len(part["labels"])
+            with self._split.at(cut, cut + len(other["labels"])):
+                with self.compute_loss_context_manager():
+                    logits = model(**both).logits.float()
+                loss = cross_entropy(logits[:cut], part["labels"], reduction="sum") / rows
+                loss = loss / self.current_gradient_accumulation_steps
+                reference_loss = cross_entropy(logits[cut:], other["labels"], reduction="sum") / trusted
+                self.accelerator.backward(loss + reference_loss)
+            losses.append(torch.stack([loss.detach(), reference_loss.detach()]))
         left = self._split.references
-        self._keep_references(reference_loss, [left.pop(p, torch.zeros_like(p)) for p in self._trained()])
-        return loss.detach()
+        total = torch.stack(losses).sum(0)
+        self._keep_references(total[1], [left.pop(p, torch.zeros_like(p)) for p in self._trained()])
+        return total[0]
 
     def _second_pass(self, model: nn.Module, references: References) -> None:
         """Loss and gradients of the next trusted batch; leaves every `.grad` alone."""
         batch: Any = self._prepare_inputs(references.next())
-        with self.compute_loss_context_manager():
-            loss: Any = self.compute_loss(self.accelerator.unwrap_model(model), batch)
-        trained = self._trained()
-        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
-        self._keep_references(
-            loss, [torch.zeros_like(p) if g is None else g for p, g in zip(trained, gradients, strict=True)]
-        )
+        rows, width = batch["input_ids"].shape
+        trained, plain, parts = self._trained(), self.accelerator.unwrap_model(model), self._parts(rows, width)
+        total, summed = torch.zeros((), device=self.args.device), [torch.zeros_like(p) for p in trained]
+        for i in range(parts):
+            part = _rows(batch, rows * i // parts, rows * (i + 1) // parts)
+            labels = part.pop("labels")
+            with self.compute_loss_context_manager():
+                logits = plain(**part).logits.float()
+            loss = cross_entropy(logits, labels, reduction="sum") / rows
+            gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+            total += loss.detach()
+            summed = [s if g is None else s + g for s, g in zip(summed, gradients, strict=True)]
+        self._keep_references(total, summed)
+
+    def _parts(self, rows: int, width: int) -> int:
+        """How many parts a batch is computed in, for the same gradient with less memory."""
+        if self.args.device.type != "cpu" or self.args.world_size > 1:
+            return 1
+        return min(rows, math.ceil(rows * width / TOKENS_PER_PASS))
 
     def _keep_references(self, loss: Tensor, gradients: list[Tensor]) -> None:
         """Averaged over processes, and only for tensors that training reached."""
         reached = [g for p, g in zip(self._trained(), gradients, strict=True) if p.grad is not None]
-        self._reference_loss = float(self.accelerator.reduce(loss.detach(), "mean"))
+        self._reference_loss = float(self.accelerator.reduce(loss, "mean"))
         self._reference_losses.append(self._reference_loss)
         self._reference_gradients = self.accelerator.reduce(reached, "mean")
 
@@ -182,9 +232,65 @@ class AlignedTrainer(Trainer):
         epochs = int(self.args.num_train_epochs)
         return epoch == epochs or epoch % math.ceil(epochs / DEV_EVALUATIONS) == 0
 
+    def is_time_to_save(self) -> bool:
+        """In one process only: several would have to agree on the moment."""
+        if self._checkpoint_folder is None or self.args.world_size > 1:
+            return False
+        return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
-class _EpochEnd(TrainerCallback):
-    """Calls `close_epoch`: the Trainer has no such method of its own to override."""
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """The trained tensors alone: what is frozen is the backbone."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def finish_checkpoint(self) -> None:
+        """Beside what the Trainer saved: the trained tensors, the curve, and where every random stream stands."""
+        model: Any = self.model
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        tensors: dict[str, Any] = {"trained": named, "best": self.best_state}
+        if self.alignment is not None and self.alignment.reference_every > 1:
+            tensors["references"] = {str(i): g for i, g in enumerate(self._reference_gradients)}
+        state = {
+            "curve": [metrics.model_dump() for metrics in self.curve],
+            "best_epoch": self.best_epoch,
+            "losses": [float(loss) for loss in self._losses],
+            "reference_losses": self._reference_losses,
+            "reference_loss": self._reference_loss,
+            "modes": dict(self._modes),
+            "masks": self.masks.state,
+            "references": None if self.references is None else self.references.state,
+        }
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        checkpoints.write_state(folder, state, tensors)
+        self._saved_at = time.monotonic()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder, trained = Path(resume_from_checkpoint), model or self.model
+        state, tensors = checkpoints.read_state(folder), checkpoints.read_tensors(folder, "trained")
+        with torch.no_grad():
+            for name, parameter in trained.named_parameters():  # type: ignore[union-attr]
+                if parameter.requires_grad:
+                    parameter.copy_(tensors[name])
+        self.curve = [EpochMetrics.model_validate(metrics) for metrics in state["curve"]]
+        self.best_epoch = state["best_epoch"]
+        self.best_state = {n: t.to(self.args.device) for n, t in checkpoints.read_tensors(folder, "best").items()}
+        self._losses = [torch.tensor(loss, device=self.args.device) for loss in state["losses"]]
+        self._reference_losses, self._reference_loss = state["reference_losses"], state["reference_loss"]
+        self._modes = Counter(state["modes"])
+        self.masks.state = state["masks"]
+        if self.references is not None:
+            self.references.state = state["references"]
+        if self.alignment is not None and self.alignment.reference_every > 1:
+            kept = checkpoints.read_tensors(folder, "references")
+            self._reference_gradients = [kept[str(i)].to(self.args.device) for i in range(len(kept))]
+
+
+def _rows(batch: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+    return {name: values[start:end] for name, values in batch.items()}
+
+
+class _Moments(TrainerCallback):
+    """Closes epochs and times checkpoints: the Trainer has no such methods of its own to override."""
 
     def __init__(self, trainer: AlignedTrainer) -> None:
         self.trainer = trainer
@@ -193,7 +299,27 @@ class _EpochEnd(TrainerCallback):
         self,
         args: TrainingArguments,  # noqa: ARG002
         state: TrainerState,  # noqa: ARG002
-        control: TrainerControl,  # noqa: ARG002
+        control: TrainerControl,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
         self.trainer.close_epoch(self.trainer.accelerator.unwrap_model(self.trainer.model))
+        control.should_save = self.trainer.is_time_to_save()
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        ends_epoch = state.epoch is not None and state.epoch == int(state.epoch)  # saved once the epoch is closed
+        control.should_save = not ends_epoch and self.trainer.is_time_to_save()
+
+    def on_save(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        self.trainer.finish_checkpoint()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from musclelora.training.aligned_trainer import AlignedTrainer
 from musclelora.training.auto import with_fitted_alpha, with_found_rate
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.batches import References
+from musclelora.training.checkpoints import folder_of
 from musclelora.training.contrastive import loss_to_targets, train_contrastive
 from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.dropout import Masks
@@ -51,12 +53,16 @@ def train(
     seed: int,
     folder: Path,
     on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+    checkpoints: Path | None = None,
 ) -> DefendedModel:
     """Train `recipe` on `data` (or on the trusted rows alone) and write a `DefendedModel` into `folder`.
 
     The epoch kept is the one with the best accuracy on the clean `dev` rows; without them the last. Raises
     `DataError` for labels outside the trusted set's or fewer than two classes, `ModelError` when the folded or the
     reloaded model does not give the adapted one's logits within 1e-4.
+
+    With `checkpoints`, a folder that lasts, a training that was killed goes on from its last checkpoint when it is
+    started again with the same inputs (in one process), and ends with the same weights, bit by bit on a CPU in fp32.
     """
     started, label_names = time.monotonic(), list(trusted.label_names)
     rows = trusted.data if recipe.train_on == "trusted" else data
@@ -74,7 +80,16 @@ def train(
         bf16 = computes_in_bf16(recipe.precision)
         recipe = with_found_rate(recipe, model, tokenizer, trusted, max_length, seed, bf16=bf16)
         targets = _targets(rows, trusted, recipe, backbone, max_length, seed)
-        trainer = build_trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets)
+        resumable = None
+        if checkpoints is not None:
+            inputs = {"recipe": recipe.model_dump(mode="json"), "max_length": max_length, "seed": seed}
+            inputs |= {"backbone": backbone.sha256, "data": rows.sha256, "trusted": trusted.sha256}
+            inputs |= {
+                "dev": None if dev is None else dev.sha256,
+                "device": str(torch.accelerator.current_accelerator()),
+            }
+            resumable = folder_of(checkpoints, inputs)
+        trainer = build_trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets, resumable)
         trainer.train()
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
         model.load_state_dict(trainer.best_state, strict=False)
@@ -102,6 +117,8 @@ def train(
         logit_difference=difference,
     )
     del trainer, model
+    if resumable is not None:
+        shutil.rmtree(resumable, ignore_errors=True)
     gc.collect()  # the Trainer and its callbacks refer to each other, and hold the optimizer's states
     (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return DefendedModel(folder)
@@ -143,6 +160,7 @@ def build_trainer(
     seed: int,
     on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
     targets: np.ndarray | None = None,
+    checkpoint_folder: Path | None = None,
 ) -> AlignedTrainer:
     """The trainer of a `prepare`d model: `train()` it, then read `curve` and `best_state`."""
     label_names, max_length = trusted.label_names, tokenizer.model_max_length
@@ -154,9 +172,9 @@ def build_trainer(
         logits = logits_of(trained, tokenizer, dev.texts, max_length)
         return float((logits.argmax(1) == dev.label_ids(label_names)).mean())
 
-    with TemporaryDirectory(prefix="musclelora-") as unused:  # TrainingArguments wants a folder; nothing is saved
+    with TemporaryDirectory(prefix="musclelora-") as unused:  # TrainingArguments wants a folder
         arguments = TrainingArguments(
-            output_dir=unused,
+            output_dir=str(checkpoint_folder or unused),
             num_train_epochs=recipe.epochs,
             per_device_train_batch_size=recipe.batch_size,
             learning_rate=recipe.learning_rate,
@@ -166,7 +184,8 @@ def build_trainer(
             bf16=computes_in_bf16(recipe.precision),
             use_cpu=not torch.accelerator.is_available(),
             seed=derived_seed(seed, "train/order") % 2**32,
-            save_strategy="no",
+            save_strategy="no",  # the trainer chooses the moments itself
+            save_total_limit=2,
             logging_strategy="no",
             eval_strategy="no",
             report_to="none",
@@ -189,6 +208,7 @@ def build_trainer(
         masks=Masks(derived_seed(seed, "train/dropout")),
         dev_accuracy=dev_accuracy,
         on_epoch=on_epoch,
+        checkpoint_folder=checkpoint_folder,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -6,7 +6,7 @@ from torch import nn
 
 from musclelora.adapters.radial_scaling import RadialScalingLinear
 from musclelora.errors import ModelError
-from musclelora.training import fit
+from musclelora.training import aligned_trainer, fit
 from musclelora.training.backbone import load_backbone
 from musclelora.training.batches import joined
 from musclelora.training.one_pass import Split, covers, one_pass
@@ -35,7 +35,6 @@ def trainer_of(tmp_path, passes, accumulation=1, every=1, chosen=None):
         model, tokenizer, rows(64), trusted_rows(), None, chosen or recipe(epochs=1, **changes), 7
     )
     trainer.args.gradient_accumulation_steps = accumulation
-    assert trainer.passes == 1
     trainer.passes = passes
     if passes == 2:  # the same trusted batches as one pass chooses by length
         draw, wanted = trainer.references.next, iter(trainer_lengths(trainer, accumulation))
@@ -73,6 +72,20 @@ def test_one_pass_equals_two(tmp_path, accumulation):
         assert loss == pytest.approx(loss2, abs=1e-5)
     for (name, p), other in zip(one.model.named_parameters(), two.model.parameters(), strict=True):
         torch.testing.assert_close(p, other, atol=1e-4, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_batch_computed_in_parts_gives_the_gradient_of_the_whole(tmp_path, passes, monkeypatch):
+    _, whole = trainer_of(tmp_path, passes)
+    monkeypatch.setattr(aligned_trainer, "TOKENS_PER_PASS", 30)
+    trainer, parts = trainer_of(tmp_path, passes)
+    assert trainer._parts(16, 8) == 5
+    for (raw, references, loss), (raw2, references2, loss2) in zip(whole, parts, strict=True):
+        for name in raw:
+            torch.testing.assert_close(raw[name], raw2[name], atol=1e-7, rtol=1e-3)
+        for reference, reference2 in zip(references, references2, strict=True):
+            torch.testing.assert_close(reference, reference2, atol=1e-7, rtol=1e-3)
+        assert loss == pytest.approx(loss2, abs=1e-5)
 
 
 def test_each_part_of_the_batch_gets_its_own_gradient():
