@@ -13,7 +13,7 @@ from musclelora.data.readers import resolve
 from musclelora.errors import ConfigError, did_you_mean
 from musclelora.frozen import Frozen
 from musclelora.governance.policy import Policy
-from musclelora.training.recipes import RecipeChoice
+from musclelora.training.recipes import Quantization, RecipeChoice
 from musclelora.validation.config import ValidationConfig
 
 PATH_KEYS = ("train", "dev", "test", "dataset")
@@ -24,6 +24,8 @@ class ModelConfig(Frozen):
 
     base: str = "default"
     max_length: int = Field(128, ge=8, le=8192, description="tokens per row; longer rows are cut")
+    quantization: Quantization = Field("none", description="4bit: the frozen base in NF4; recipes with adapters only")
+    gradient_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
 
 
 class EvaluationConfig(Frozen):

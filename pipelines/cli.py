@@ -68,6 +68,7 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
 
     from musclelora.ingest import ingest
     from pipelines.launch import launch, prepare
+    from pipelines.memory import memory_table
     from pipelines.table import exit_code, quarantine_line, results_table
 
     disable_progress_bar()
@@ -78,6 +79,7 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
         click.echo(f"The configuration is sound: {len(delivery.train)} training, {len(delivery.dev)} dev, ", nl=False)
         click.echo(f"{len(delivery.test)} test and {len(delivery.trusted)} trusted rows; {prepared.backbone.name};")
         click.echo(f"models to train: {names}. Nothing was started.")
+        click.echo(memory_table(prepared, delivery))
         return 0
     folder = output or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
     finished = launch(prepared, folder)

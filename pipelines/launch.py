@@ -27,8 +27,8 @@ from musclelora.plan import Drill, Training, plan
 from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import peak_memory_mb
-from musclelora.training.presets import auto_preset, resolve_recipe
-from musclelora.training.recipes import RecipeChoice
+from musclelora.training.presets import PRESETS, auto_preset, resolve_recipe
+from musclelora.training.recipes import Recipe, RecipeChoice
 from musclelora.validation.report import ValidationReport
 from pipelines.errors import OutputError, StoppedError
 from pipelines.training import training_pipeline
@@ -60,7 +60,8 @@ def prepare(config: RunConfig) -> Prepared:
     for attack in [*config.attacks, *config.evaluation.drills]:
         attack_by_name(attack)
     _use_stack(config.stack)
-    backbone = resolve_backbone(config.model.base)
+    held = {"quantization": config.model.quantization, "gradient_checkpointing": config.model.gradient_checkpointing}
+    backbone = resolve_backbone(config.model.base).model_copy(update=held)
     preset = _preset(backbone, config.recipe.preset)
     target = _target(config)
     tracking = TrackingConfig(uri=_tracking_uri(config), experiment=config.tracking.experiment)
@@ -74,8 +75,8 @@ def prepare(config: RunConfig) -> Prepared:
         )
     trainings = plan(
         candidate,
-        resolve_recipe(RecipeChoice(name="none", precision=config.recipe.precision), preset),
-        resolve_recipe(RecipeChoice(name="trusted-only", precision=config.recipe.precision), preset),
+        _rival("none", config, preset),
+        _rival("trusted-only", config, preset),
         demonstration=config.data.demonstration is not None,
         drills=[
             Drill(attack=attack, rate=config.evaluation.drill_rate, target=target, seed=config.seed)
@@ -211,6 +212,15 @@ def _preset(backbone: Backbone, chosen: str) -> str:
             "A backbone is a transformers model with config.json, model.safetensors and a tokenizer."
         ) from error
     return auto_preset(settings.model_type, settings.hidden_size, backbone.name) if chosen == "auto" else chosen
+
+
+def _rival(name: str, config: RunConfig, preset: str) -> Recipe:
+    """What the candidate is compared with. 4-bit weights cannot be trained, so LoRA stands in for the full training."""
+    recipe = resolve_recipe(RecipeChoice(name=name, precision=config.recipe.precision), preset)
+    if config.model.quantization == "none":
+        return recipe
+    lora, schedule = PRESETS[preset].lora, PRESETS[preset].adapters
+    return recipe.model_copy(update={"name": f"{name}, by LoRA", "lora": lora, "learning_rate": schedule.learning_rate})
 
 
 def _tracking_uri(config: RunConfig) -> str:

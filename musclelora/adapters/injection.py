@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import nn
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from musclelora.adapters.families import family_of, scaled_layer_of
+from musclelora.adapters.four_bit import dequantise, merge_lora
 from musclelora.adapters.inner_head import HEAD, TwoLayerHead, insert_inner_head
 from musclelora.adapters.radial_scaling import RadialScalingLinear
 from musclelora.errors import ModelError
@@ -80,10 +82,14 @@ def save_adapters(model: nn.Module, folder: Path) -> None:
 
 def fold(model: PreTrainedModel) -> None:
     """Every adapter becomes part of the plain weight it stands beside, in place: the branches are linear."""
+    dequantise(model)
     for path, module in list(model.named_modules()):
         if isinstance(module, RadialScalingLinear):
             model.set_submodule(path, module.folded())
-        elif isinstance(module, BaseTunerLayer):
+        elif isinstance(module, LoraLayer):
+            merge_lora(module)
+            model.set_submodule(path, module.get_base_layer())
+        elif isinstance(module, BaseTunerLayer):  # of another PEFT method
             module.merge(safe_merge=True)
             model.set_submodule(path, module.get_base_layer())
     for path, module in list(model.named_modules()):  # after the layers inside it are plain

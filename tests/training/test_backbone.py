@@ -7,12 +7,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from musclelora.adapters.injection import inject_lora
 from musclelora.errors import ModelError
 from musclelora.training.backbone import load_backbone, load_tokenizer
 from tests.tiny import DECODERS, EOS, rows, tiny_backbone
 
 TEXTS = ["good", "the film was a very lovely film and it was great", "dull plot"]
 LABELS = ["0", "1"]
+GRADIENTS = "gradient_checkpointing"
 
 
 @torch.no_grad()
@@ -99,3 +101,23 @@ def test_tiny_tokenizers_know_the_words(tmp_path):
     for family in DECODERS:
         tokenizer = load_tokenizer(tiny_backbone(tmp_path / family, family))
         assert tokenizer.unk_token_id not in tokenizer(" ".join(rows(8).texts))["input_ids"]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_gradient_checkpointing_changes_no_gradient(tmp_path, family):
+    backbone = tiny_backbone(tmp_path, family)
+    gradients = []
+    for checkpointing in (False, True):
+        chosen = backbone.model_copy(update={"gradient_checkpointing": checkpointing})
+        model, tokenizer = load_backbone(chosen, LABELS, 32)
+        switched_on = {module.gradient_checkpointing for module in model.modules() if hasattr(module, GRADIENTS)}
+        assert switched_on == {checkpointing}
+        torch.manual_seed(0)
+        inject_lora(model, 2, 4, 0.0)
+        model.train()
+        torch.manual_seed(0)  # the same dropout
+        model(**tokenizer(TEXTS, padding=True, return_tensors="pt"), labels=torch.tensor([0, 1, 0])).loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) > 2
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain)
