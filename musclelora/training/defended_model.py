@@ -44,6 +44,7 @@ class TrainingRecord(Frozen):
     total_parameters: int
     device: str
     precision: str
+    quantization: str = "none"
     curve: list[EpochMetrics]
     best_epoch: int
     seconds: float

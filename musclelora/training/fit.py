@@ -112,6 +112,7 @@ def train(
         total_parameters=total,
         device=str(trainer.args.device),
         precision="bf16" if trainer.args.bf16 else "fp32",
+        quantization=backbone.quantization,
         curve=trainer.curve,
         best_epoch=trainer.best_epoch,
         seconds=time.monotonic() - started,
