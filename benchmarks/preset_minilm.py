@@ -63,6 +63,16 @@ def second_round(alpha: float, learning_rate: float) -> list[dict[str, Any]]:
     return [setting(alpha, learning_rate, **change) for change in changes]
 
 
+GUIDED = [
+    *({"name": name} for name in ("trusted-only", "trusted-contrastive")),
+    *(
+        {"name": name, "guidance": {"label_share": share}}
+        for name in ("guided", "musclelora-guided")
+        for share in (0.1, 0.2, 0.3)
+    ),
+]
+
+
 def judged(row: dict[str, Any]) -> float:
     """What the search maximises: dev CACC, and -1 where the drill's ASR is too far above the untriggered share."""
     return row["dev_cacc"] if row["drill_asr"] <= row["untriggered"] + MARGIN else -1.0
@@ -127,9 +137,8 @@ def main() -> None:
     best = max(run("scanned", FIRST_ROUND, scanned), key=judged)["recipe"]
     around = second_round(best["radial_scaling"]["alpha"], best["learning_rate"])
     best = max(run("scanned", [best, *around], scanned), key=judged)["recipe"]
-    run("scanned", [{"name": "none"}, {"name": "trusted-only"}], scanned)
-    alone = run("unscanned", [best, {"name": "none"}], drilled)[0]
-    print("RESULT " + json.dumps({"chosen": best, "without_the_scan": alone}))
+    alone = run("unscanned", [best, {"name": "none"}, *GUIDED], drilled)
+    print("RESULT " + json.dumps({"musclelora": best, "guided": max(alone, key=judged)["recipe"]}))
 
 
 if __name__ == "__main__":

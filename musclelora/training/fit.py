@@ -36,6 +36,7 @@ from musclelora.training.checkpoints import folder_of
 from musclelora.training.contrastive import loss_to_targets, train_contrastive
 from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.dropout import Masks
+from musclelora.training.guidance import guided_targets
 from musclelora.training.predict import logits_of
 from musclelora.training.recipes import Precision, Recipe
 
@@ -149,13 +150,16 @@ def prepare(model: PreTrainedModel, recipe: Recipe) -> None:
 def _targets(
     rows: TextDataset, trusted: TrustedSet, recipe: Recipe, backbone: Backbone, max_length: int, seed: int
 ) -> np.ndarray | None:
-    """What a model of the trusted rows alone says of each row, [rows, classes]; None where the given labels count."""
+    """What the model of the trusted rows says of each row, guided or not; [rows, classes]. None: the given labels."""
     if recipe.contrastive is None:
         return None
     options: dict[str, Any] = {"backbone": backbone, "max_length": max_length, "seed": seed}
     bf16 = computes_in_bf16(recipe.precision)
-    teacher = train_contrastive(trusted, settings=recipe.contrastive, bf16=bf16, **options)
-    return teacher.probabilities(rows.texts)
+    reference = train_contrastive(trusted, settings=recipe.contrastive, bf16=bf16, **options)
+    said = reference.probabilities(rows.texts)
+    if recipe.guidance is None:
+        return said
+    return guided_targets(said, rows.label_ids(trusted.label_names), recipe.guidance)
 
 
 def build_trainer(

@@ -12,6 +12,7 @@ from musclelora.training.recipes import (
     PARTS,
     Contrastive,
     GradientAlignment,
+    Guidance,
     LoRA,
     Prefix,
     RadialScaling,
@@ -33,6 +34,7 @@ class Preset(Frozen):
     full: Schedule
     trusted_only: Schedule
     contrastive: Contrastive = Contrastive()
+    guidance: Guidance = Guidance()
     ia3: IA3 = IA3()
     prefix: Prefix = Prefix()
     peft_baselines: Schedule

@@ -46,6 +46,13 @@ class Contrastive(Frozen):
     inverse_penalty: PositiveFloat = Field(1.0, description="C of the logistic head: higher is surer of itself")
 
 
+class Guidance(Frozen):
+    """Each row's target is (1 - label_share) x what the contrastive model of the trusted rows says + label_share x its
+    given label. So no label, and no trigger that comes with it, can move a prediction by more than that share."""
+
+    label_share: float = Field(0.2, ge=0, lt=0.5, description="more trusts the labels more, and their triggers too")
+
+
 class IA3(Frozen):
     """PEFT (IA)3: a factor per key, value and feed-forward unit (Liu et al. 2022); the output layer trains too.
 
@@ -82,6 +89,7 @@ class Recipe(Frozen):
     lora: LoRA | None = None
     alignment: GradientAlignment | None = None
     contrastive: Contrastive | None = None
+    guidance: Guidance | None = None
     ia3: IA3 | None = None
     prefix: Prefix | None = None
     learning_rate: PositiveFloat
@@ -109,6 +117,7 @@ class RecipeChoice(Frozen):
     lora: dict[str, Any] = Field(default_factory=dict)
     alignment: dict[str, Any] = Field(default_factory=dict)
     contrastive: dict[str, Any] = Field(default_factory=dict)
+    guidance: dict[str, Any] = Field(default_factory=dict)
     prefix: dict[str, Any] = Field(default_factory=dict)
     learning_rate: PositiveFloat | Literal["auto"] | None = None
     batch_size: PositiveInt | None = None
@@ -122,6 +131,8 @@ PARTS: dict[str, frozenset[str]] = {
     "none": frozenset(),
     "trusted-only": frozenset(),
     "trusted-contrastive": frozenset({"contrastive"}),
+    "guided": frozenset({"contrastive", "guidance"}),
+    "musclelora-guided": frozenset({"lora", "radial_scaling", "contrastive", "guidance"}),
     "ia3": frozenset({"ia3"}),
     "prefix": frozenset({"prefix"}),
     "ga": frozenset({"alignment"}),

@@ -76,7 +76,7 @@ def test_ia3_where_peft_has_no_table_is_refused(tmp_path):
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_recipe_has_exactly_the_parts_of_its_name_in_every_preset(name, preset):
     recipe = resolve_recipe(RecipeChoice(name=name), preset)
-    parts = ("alignment", "contrastive", "ia3", "lora", "prefix", "radial_scaling")
+    parts = ("alignment", "contrastive", "guidance", "ia3", "lora", "prefix", "radial_scaling")
     assert {part for part in parts if getattr(recipe, part) is not None} == set(PARTS[name])
 
 
