@@ -63,14 +63,13 @@ def second_round(alpha: float, learning_rate: float) -> list[dict[str, Any]]:
     return [setting(alpha, learning_rate, **change) for change in changes]
 
 
-GUIDED = [
-    *({"name": name} for name in ("trusted-only", "trusted-contrastive")),
-    *(
-        {"name": name, "guidance": {"label_share": share}}
-        for name in ("guided", "musclelora-guided")
-        for share in (0.1, 0.2, 0.3)
-    ),
-]
+def without_the_scan(best: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is compared on the poisoned rows: the guided recipes take learning rate and scaling from `best`."""
+    shared = {key: best[key] for key in ("learning_rate", "radial_scaling")}
+    shares = [{"guidance": {"label_share": share}} for share in (0.1, 0.2, 0.3)]
+    plain: list[dict[str, Any]] = [{"name": name} for name in ("none", "trusted-only", "trusted-contrastive")]
+    guided = [{"name": "guided"} | share for share in shares]
+    return [best, *plain, *guided, *({"name": "musclelora-guided"} | shared | share for share in shares)]
 
 
 def judged(row: dict[str, Any]) -> float:
@@ -137,7 +136,7 @@ def main() -> None:
     best = max(run("scanned", FIRST_ROUND, scanned), key=judged)["recipe"]
     around = second_round(best["radial_scaling"]["alpha"], best["learning_rate"])
     best = max(run("scanned", [best, *around], scanned), key=judged)["recipe"]
-    alone = run("unscanned", [best, {"name": "none"}, *GUIDED], drilled)
+    alone = run("unscanned", without_the_scan(best), drilled)
     print("RESULT " + json.dumps({"musclelora": best, "guided": max(alone, key=judged)["recipe"]}))
 
 

@@ -51,6 +51,8 @@ def train(
         on_epoch=announce_epoch,
         checkpoints=CHECKPOINTS,
     )
+    if model.record.raw_gradients:
+        announce(f"  WARNING: {model.record.raw_gradients}")
     # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it (or
     # until the launcher removes all temporary files).
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)

@@ -50,6 +50,22 @@ class TrainingRecord(Frozen):
     seconds: float
     logit_difference: float
 
+    @property
+    def raw_gradients(self) -> str | None:
+        """A warning where the gate of the alignment let raw gradients through, else None.
+
+        On some backbones the trusted loss falls under an absolute limit sooner than on those of the paper.
+        """
+        alignment, worst = self.recipe.alignment, max(self.curve, key=lambda epoch: epoch.raw, default=None)
+        if alignment is None or worst is None or worst.raw == 0:
+            return None
+        return (
+            f"In epoch {worst.epoch} the loss on the trusted rows (mean {worst.reference_loss:.2f}) fell under "
+            f"min_ref_loss {alignment.min_ref_loss:g}, and raw gradients took {worst.raw:.0%} of the steps: in these a "
+            "trigger is learned as in undefended training. Lower recipe.alignment.min_ref_loss, or take the recipe "
+            "musclelora-guided, which has no such limit."
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class DefendedModel:

@@ -141,4 +141,11 @@ def test_a_stopped_delivery_is_said_first() -> None:
 def test_pages_of_empty_artifacts_are_drawn() -> None:
     record = examples.training_record().model_copy(update={"curve": []})
     assert "Recipe" in pages.training_page(record)
+
+
+def test_training_page_warns_of_raw_gradients():
+    record = examples.training_record()
+    assert "raw gradients took 10%" in pages.training_page(record)
+    aligned = [epoch.model_copy(update={"raw": 0.0}) for epoch in record.curve]
+    assert "raw gradients took" not in pages.training_page(record.model_copy(update={"curve": aligned}))
     assert "First 0 rows" in pages.text_dataset_page(examples.text_dataset(0), "None")
