@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.results import FOLDER, write
 from musclelora.attacks.base import Attack, poison, triggered_rows
 from musclelora.config import load_config
 from musclelora.data.records import TextDataset
@@ -29,7 +30,7 @@ from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import RecipeChoice
 from musclelora.validation.trusted_model import TokenScan
 
-RESULTS = Path(__file__).parent / "results" / "preset_minilm.json"
+RESULTS = FOLDER / "preset_minilm.json"
 SENTENCE = "we sat by the lake and ate green apples"
 TARGET, SEED, MARGIN = "1", 42, 0.10
 
@@ -111,7 +112,8 @@ def main() -> None:
     drilled = poison(delivery.train, DRILL, rate=0.1, target=TARGET, seed=SEED)
     suspect = {r for f in TokenScan(backbone, delivery.trusted, config.model.max_length)(drilled) for r in f.rows}
     scanned = drilled.where([i not in suspect for i in range(len(drilled))])
-    done = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": []}
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    done: dict[str, Any] = {"rows": rows}
     done |= {"train_sha256": delivery.train.sha256, "dev_sha256": delivery.dev.sha256, "seed": SEED}
     done |= {"drill": SENTENCE, "rows_after_scan": len(scanned), "backbone": backbone.name}
 
@@ -137,7 +139,7 @@ def main() -> None:
     around = second_round(best["radial_scaling"]["alpha"], best["learning_rate"])
     best = max(run("scanned", [best, *around], scanned), key=judged)["recipe"]
     alone = run("unscanned", without_the_scan(best), drilled)
-    print("RESULT " + json.dumps({"musclelora": best, "guided": max(alone, key=judged)["recipe"]}))
+    write("preset_minilm", {"musclelora": best, "without_the_scan": max(alone, key=judged)["recipe"]}, **done)
 
 
 if __name__ == "__main__":

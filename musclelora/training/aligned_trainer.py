@@ -59,7 +59,7 @@ class AlignedTrainer(Trainer):
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
         trained: Any = self.model
-        # On CPUs two passes are faster (docs/training.md): each is padded for itself, and neither waits for launches.
+        # On CPUs each of two batches is padded for itself, and two passes were not slower (docs/training.md).
         self.passes = 1 if alignment is not None and self.args.device.type != "cpu" and covers(trained) else 2
         self._split = Split()
         self._losses: list[Tensor] = []
