@@ -144,7 +144,7 @@ def _pull_together(
 
 def _mean_states(encoder: PreTrainedModel, batch: Any, bf16: bool) -> Tensor:
     """Shape [rows, hidden size], fp32, of length 1. Cosines in bf16 would lose the differences that training feeds on:
-    on SST-2 accuracy fell from 76 % to 63 % in 80 steps where it rises to 78 % with this."""
+    after 40 steps on SST-2 accuracy was 68 %, against 74 % with all in fp32 (one run each)."""
     with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=bf16):
         hidden = encoder(**batch).last_hidden_state
     mask = batch["attention_mask"][..., None]
