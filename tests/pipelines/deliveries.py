@@ -48,7 +48,7 @@ def write_config(folder: Path, backbone: Path, **sections: Any) -> Path:
         "seed": 7,
         "data": write_delivery(folder),
         "model": {"base": str(backbone), "max_length": 32},
-        "recipe": {"name": "none", "preset": "bert-base", "learning_rate": 5e-3, "epochs": 8, "precision": "fp32"},
+        "recipe": {"name": "none", "preset": "bert-base", "learning_rate": 3e-3, "epochs": 16, "precision": "fp32"},
         # Each word of this task says its label, so that every row would look like a trigger's.
         "validation": {"token_scan": False},
         "evaluation": {"drills": ["badnets"], "target": "1"},

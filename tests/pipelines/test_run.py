@@ -38,7 +38,7 @@ class Run:
 def folder(tmp_path_factory, backbone_folder):
     """A delivery whose training rows are poisoned by the configuration."""
     folder = tmp_path_factory.mktemp("runs")
-    shown = {"attack": "addsent", "rate": 0.1, "target": "1"}
+    shown = {"attack": "addsent", "rate": 0.25, "target": "1"}
     write_config(folder, backbone_folder, data=write_delivery(folder) | {"demonstration": shown}, evaluation={})
     return folder
 
