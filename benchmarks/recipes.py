@@ -41,8 +41,8 @@ from musclelora.training.recipes import Recipe, RecipeChoice
 
 ATTACKS = ("badnets", "addsent", "stylebkd", "hiddenkiller")
 CLEAN = "clean"
-RIVALS = ("none", "trusted-only", "trusted-contrastive", "musclelora")  # all rows, three seeds
-OTHERS = ("lora", "lora+ga", "lora+ms", "ms", "ga", "ia3", "prefix")  # one seed, 3,000 rows
+RIVALS = ("none", "trusted-only", "trusted-contrastive", "musclelora", "musclelora-guided")  # three seeds
+OTHERS = ("lora", "lora+ga", "lora+ms", "ms", "ga", "ia3", "prefix", "guided")  # one seed, 3,000 rows
 SEEDS, ROWS_OF_OTHERS, MAX_LENGTH = (1, 2, 3), 3000, 128
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

@@ -72,27 +72,33 @@ def _table(rows: list[Row]) -> str:
 
 
 def judgement(rows: list[Row]) -> list[str]:
-    """What issue 4 asks of `musclelora`, in words with the figures, per backbone; nothing where it was not trained."""
+    """What issue 4 asks of the defences, in words with the figures, per backbone; nothing for what was not trained."""
     said = []
     for backbone, of in _grouped(rows, lambda row: row["backbone"]).items():
         by_recipe = _grouped(of, lambda row: row["recipe"])
-        ours = by_recipe.get("musclelora", [])
-        if not ours or any(row["floor"] is None for row in ours):
-            continue
-        asr, floor = fmean(row["asr"] for row in ours), fmean(row["floor"] for row in ours)
-        limit = max(MAX_MEAN_ASR, floor + MAX_ABOVE_FLOOR)
-        said.append(
-            f"{backbone}: mean ASR of musclelora {_percent(asr)}, floor {_percent(floor)}: "
-            f"{'within' if asr <= limit else 'over'} the limit of {_percent(limit)}."
-        )
-        cacc = fmean(row["cacc"] for row in ours)
-        for rival, gain in (("trusted-only", MIN_GAIN), ("trusted-contrastive", 0.0)):
-            if rival in by_recipe:
-                needed = fmean(row["cacc"] for row in by_recipe[rival]) + gain
-                said.append(
-                    f"{backbone}: CACC of musclelora {_percent(cacc)}, {rival} {_percent(needed - gain)}: "
-                    f"{'reaches' if cacc >= needed else 'short of'} the {_percent(needed)} asked for."
-                )
+        for defence in ("musclelora", "musclelora-guided"):
+            said += [f"{backbone}: {sentence}" for sentence in _judged(defence, by_recipe)]
+    return said
+
+
+def _judged(defence: str, by_recipe: dict[str, list[Row]]) -> list[str]:
+    ours = by_recipe.get(defence, [])
+    if not ours or any(row["floor"] is None for row in ours):
+        return []
+    asr, floor = fmean(row["asr"] for row in ours), fmean(row["floor"] for row in ours)
+    limit = max(MAX_MEAN_ASR, floor + MAX_ABOVE_FLOOR)
+    said = [
+        f"mean ASR of {defence} {_percent(asr)}, floor {_percent(floor)}: "
+        f"{'within' if asr <= limit else 'over'} the limit of {_percent(limit)}."
+    ]
+    cacc = fmean(row["cacc"] for row in ours)
+    for rival, gain in (("trusted-only", MIN_GAIN), ("trusted-contrastive", 0.0)):
+        if rival in by_recipe:
+            needed = fmean(row["cacc"] for row in by_recipe[rival]) + gain
+            said.append(
+                f"CACC of {defence} {_percent(cacc)}, {rival} {_percent(needed - gain)}: "
+                f"{'reaches' if cacc >= needed else 'short of'} the {_percent(needed)} asked for."
+            )
     return said
 
 
