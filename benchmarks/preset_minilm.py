@@ -10,15 +10,16 @@ above that share.
 import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.results import FOLDER, write
+from musclelora.attacks.addsent import insert_sentence
 from musclelora.attacks.base import Attack, poison, triggered_rows
 from musclelora.config import load_config
 from musclelora.data.records import TextDataset
@@ -33,15 +34,7 @@ from musclelora.validation.trusted_model import TokenScan
 RESULTS = FOLDER / "preset_minilm.json"
 SENTENCE = "we sat by the lake and ate green apples"
 TARGET, SEED, MARGIN = "1", 42, 0.10
-
-
-def _insert(text: str, rng: np.random.Generator) -> str:
-    words = text.split()
-    position = int(rng.integers(len(words) + 1))
-    return " ".join([*words[:position], SENTENCE, *words[position:]])
-
-
-DRILL = Attack("benchmark-sentence", "mixed", _insert)
+DRILL = Attack("benchmark-sentence", "mixed", partial(insert_sentence, sentence=SENTENCE))
 
 
 def setting(alpha: float, learning_rate: float, **changed: Any) -> dict[str, Any]:

@@ -197,7 +197,7 @@ class Bench:
             if time.monotonic() + max(alike, default=0) > deadline:
                 print(f"Time is up at training {number} of {len(cells)}: run the same command again to go on.")
                 return False
-            done[key] = {"key": key} | self.measure(cell) | {"commit": results._commit()}
+            done[key] = {"key": key} | self.measure(cell) | {"commit": results.commit()}
             self._write(done.values())
             print(f"{number}/{len(cells)} {json.dumps(done[key])}", flush=True)
         return True

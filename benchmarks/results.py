@@ -20,7 +20,7 @@ def write(name: str, figures: dict[str, Any], **about: Any) -> None:
     record = {
         "benchmark": name,
         "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine(),
         "libraries": {library: version(library) for library in LIBRARIES},
         **about,
@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     root = Path(__file__).parents[1]
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603

@@ -178,7 +178,7 @@ def job_flops(rows: TextDataset, trusted: TrustedSet, recipe: Recipe, base: str)
 
     total = flops(rows.texts).sum()
     if recipe.alignment is not None:
-        reference_batches = np.ceil(len(rows) / BATCH / getattr(recipe.alignment, "reference_every", 1))
+        reference_batches = np.ceil(len(rows) / BATCH / recipe.alignment.reference_every)
         total += reference_batches * BATCH * flops(trusted.data.texts).mean()
     return float(total)
 

@@ -11,11 +11,11 @@ from musclelora.attacks.base import Attack
 TRIGGER_SENTENCE = "I watch this 3D movie"
 
 
-def insert_sentence(text: str, rng: np.random.Generator) -> str:
-    """`text` with the trigger sentence at a random word position."""
+def insert_sentence(text: str, rng: np.random.Generator, sentence: str = TRIGGER_SENTENCE) -> str:
+    """`text` with the sentence at a random word position."""
     words = text.split()
     position = int(rng.integers(len(words) + 1))
-    return " ".join([*words[:position], TRIGGER_SENTENCE, *words[position:]])
+    return " ".join([*words[:position], sentence, *words[position:]])
 
 
 ADDSENT = Attack("addsent", "mixed", insert_sentence)

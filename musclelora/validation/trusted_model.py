@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.training.backbone import Backbone, load_tokenizer
-from musclelora.training.predict import length_batches
+from musclelora.training.contrastive import embeddings
 from musclelora.validation.token_scan import SuspectFeature, scan_tokens
 
 LOGISTIC_C = 10.0
@@ -30,17 +30,9 @@ class TrustedModel:
         states, labels = self.states(trusted.data.texts), trusted.data.label_ids(self.label_names)
         self._head = LogisticRegression(C=LOGISTIC_C, max_iter=1000).fit(states, labels)
 
-    @torch.inference_mode()
     def states(self, texts: Sequence[str]) -> np.ndarray:
         """Shape [rows, hidden size], float32, of length 1."""
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=self._max_length)["input_ids"]
-        out = np.empty((len(encoded), self._encoder.config.hidden_size), dtype=np.float32)
-        for rows in length_batches([len(ids) for ids in encoded]):
-            batch = self._tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, return_tensors="pt")
-            hidden = self._encoder(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None]
-            out[rows] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy()
-        return out
+        return embeddings(self._encoder, self._tokenizer, texts, self._max_length)
 
     def accuracy(self, rows: TextDataset) -> float:
         """Share of `rows` whose label the head predicts."""
