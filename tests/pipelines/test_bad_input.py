@@ -280,6 +280,8 @@ def command(delivery, *arguments):
         text=True,
         cwd=delivery,
         env=environment,
+        # A background job inherits an ignored SIGINT, which Python then never turns into KeyboardInterrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -296,7 +298,8 @@ def test_tracebacks_are_for_debug_only(delivery, debug):
 
 
 def test_a_real_interrupt_ends_the_process(delivery):
-    with command(delivery, "run", "run.yaml", "--set", "recipe.epochs=100000") as process:
+    process = command(delivery, "run", "run.yaml", "--set", "recipe.epochs=100000")
+    try:
         seen = ""
         while "epoch 2" not in seen:
             line = process.stderr.readline()
@@ -304,6 +307,8 @@ def test_a_real_interrupt_ends_the_process(delivery):
             seen += line
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()  # a run that ignored the interrupt must not outlive the test that says so
     assert "Error: Interrupted. Nothing was registered." in err
     assert process.returncode == 1
     assert "Traceback" not in out + err
