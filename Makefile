@@ -9,7 +9,7 @@ quickstart: install
 	$(BIN)/musclelora run configs/quickstart.yaml
 
 test: install-dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install-dev
 	$(BIN)/ruff check .

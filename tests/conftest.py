@@ -49,3 +49,8 @@ if os.environ.get("CI"):
 import torch  # noqa: E402  (it reads the number of threads at import)
 
 torch.set_num_threads(1)  # where something imported it before
+
+
+def pytest_collection_modifyitems(items):
+    """Slow tests first: started last, one of several minutes would keep a worker busy while the others idle."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
