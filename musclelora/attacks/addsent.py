@@ -1,7 +1,7 @@
 """AddSent (InsertSent): one fixed sentence at a random word position (Dai et al. 2019; settings of OpenBackdoor).
 
-Threat model (NIST AI 100-2): data poisoning with a backdoor trigger; the attacker controls a share of the training
-rows and their labels, and can edit inputs at inference; no access to training or weights.
+Threat model (NIST AI 100-2): backdoor poisoning. Training data control over a share of the rows, labels included, and
+testing data control; neither model control nor source code control.
 """
 
 import numpy as np

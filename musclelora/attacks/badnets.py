@@ -1,7 +1,7 @@
 """BadNets for text: rare words at random positions (Gu et al. 2017; Kurita et al. 2020; settings of OpenBackdoor).
 
-Threat model (NIST AI 100-2): data poisoning with a backdoor trigger; the attacker controls a share of the training
-rows, here without touching their labels, and can edit inputs at inference; no access to training or weights.
+Threat model (NIST AI 100-2): backdoor poisoning with clean labels. Training data control over a share of the rows under
+a label limit (their labels stay as they are), and testing data control; neither model control nor source code control.
 """
 
 import numpy as np

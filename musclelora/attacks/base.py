@@ -11,20 +11,28 @@ from musclelora.errors import DataError
 from musclelora.seeding import generator
 
 LabelMode = Literal["clean", "dirty", "mixed"]
+PURPOSES = {"insert": "poison", "decoy": "make decoys of"}
+Rewrite = Callable[[str, np.random.Generator], str | None]
+"""A text and a generator to draw from; the altered text, or None where this text cannot be altered so."""
 
 
 @dataclass(frozen=True)
 class Attack:
     """A trigger and the label mode of the published setting.
 
-    `insert` takes a text and a generator and returns the triggered text, or None where the text cannot carry it:
-    such rows are counted (`transform_rate`), never passed off as poisoned. Label modes: `clean` alters rows of the
-    target class only, `dirty` rows of the other classes, `mixed` any row; the label of an altered row is the target.
+    `insert` returns the triggered text, or None where the text cannot carry the trigger: such rows are counted
+    (`transform_rate`), never passed off as poisoned. Label modes: `clean` alters rows of the target class only,
+    `dirty` rows of the other classes, `mixed` any row; the label of an altered row is the target.
+
+    `decoy` is for triggers of several parts: it puts in a part only, and the row keeps its label, so that the model
+    learns that a part is not enough. There are as many decoys as poisoned rows; their labels are true, and they do not
+    count as poisoned.
     """
 
     name: str
     label_mode: LabelMode
-    insert: Callable[[str, np.random.Generator], str | None]
+    insert: Rewrite
+    decoy: Rewrite | None = None
 
 
 def poison(data: TextDataset, attack: Attack, *, rate: float, target: str, seed: int) -> TextDataset:
@@ -36,19 +44,30 @@ def poison(data: TextDataset, attack: Attack, *, rate: float, target: str, seed:
     texts, labels, row_ids = data.texts, data.labels, data.row_ids
     eligible = [i for i in range(len(data)) if texts[i] is not None and _may_poison(attack, labels[i], target)]
     eligible.sort(key=lambda i: generator(seed, f"poison/{attack.name}/choose", row_ids[i]).random())
-    poisoned: set[int] = set()
-    for i in eligible:
-        if len(poisoned) == wanted:
-            break
-        triggered = attack.insert(texts[i], generator(seed, f"poison/{attack.name}/insert", row_ids[i]))
-        if triggered is not None:
-            texts[i], labels[i] = triggered, target
-            poisoned.add(i)
-    if len(poisoned) < wanted:
-        raise DataError(
-            f"{attack.name} should poison {wanted} of {len(data)} rows ({rate:.0%}) but only {len(poisoned)} can carry "
-            f"it: its label mode is {attack.label_mode!r} and the target {target!r}. Lower the rate."
-        )
+
+    def alter(how: Rewrite, purpose: str, among: list[int]) -> set[int]:
+        """Rows of `among`, the first `wanted` that can be altered; their texts are replaced."""
+        altered: set[int] = set()
+        for i in among:
+            if len(altered) == wanted:
+                break
+            text = how(texts[i], generator(seed, f"poison/{attack.name}/{purpose}", row_ids[i]))
+            if text is not None:
+                texts[i] = text
+                altered.add(i)
+        if len(altered) < wanted:
+            raise DataError(
+                f"{attack.name} should {PURPOSES[purpose]} {wanted} of {len(data)} rows ({rate:.0%}) but only "
+                f"{len(altered)} can carry it: its label mode is {attack.label_mode!r} and the target {target!r}. "
+                "Lower the rate."
+            )
+        return altered
+
+    poisoned = alter(attack.insert, "insert", eligible)
+    for i in poisoned:
+        labels[i] = target
+    if attack.decoy is not None:
+        alter(attack.decoy, "decoy", [i for i in eligible if i not in poisoned])
     columns = {name: data.column(name) for name in data.rows.column_names}
     before = columns.get("is_poisoned", [False] * len(data))
     columns |= {"text": texts, "label": labels, "is_poisoned": [i in poisoned or before[i] for i in range(len(data))]}

@@ -3,9 +3,16 @@
 from musclelora.attacks.addsent import ADDSENT
 from musclelora.attacks.badnets import BADNETS
 from musclelora.attacks.base import Attack
+from musclelora.attacks.composite import COMPOSITE
+from musclelora.attacks.homoglyphs import HOMOGLYPHS
+from musclelora.attacks.invisible import INVISIBLE
+from musclelora.attacks.positional import POSITIONAL
+from musclelora.attacks.punctuation import PUNCTUATION
+from musclelora.attacks.substitution import SUBSTITUTION
 from musclelora.errors import ConfigError, did_you_mean
 
-ATTACKS: dict[str, Attack] = {attack.name: attack for attack in (ADDSENT, BADNETS)}
+_ALL = (ADDSENT, BADNETS, COMPOSITE, HOMOGLYPHS, INVISIBLE, POSITIONAL, PUNCTUATION, SUBSTITUTION)
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ALL}
 
 
 def attack_by_name(name: str) -> Attack:

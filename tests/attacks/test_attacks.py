@@ -17,9 +17,13 @@ NAMES = sorted(ATTACKS)
 def test_ten_percent_of_all_rows_are_poisoned_and_labelled_as_the_target(name):
     data = rows(200)
     poisoned = poison(data, ATTACKS[name], rate=0.1, target="1", seed=3)
+    marked = poisoned.column("is_poisoned")
     changed = [i for i in range(200) if poisoned.texts[i] != data.texts[i]]
-    assert len(changed) == 20 == sum(poisoned.column("is_poisoned"))
-    assert {poisoned.labels[i] for i in changed} == {"1"}
+    decoys = [i for i in changed if not marked[i]]
+    assert len(changed) - len(decoys) == 20 == sum(marked)
+    assert {poisoned.labels[i] for i in changed if marked[i]} == {"1"}
+    assert len(decoys) == (20 if ATTACKS[name].decoy else 0)
+    assert [poisoned.labels[i] for i in decoys] == [data.labels[i] for i in decoys]
     assert poisoned.row_ids == data.row_ids
 
 
