@@ -38,9 +38,10 @@ class EvaluationConfig(Frozen):
 
 
 class RegistryConfig(Frozen):
-    """Name of the registered model."""
+    """Name of the registered model, and whether acceptance makes a version champion at once."""
 
     name: str = Field("musclelora-classifier", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    promote: bool = Field(True, description="false: an accepted version is challenger until `musclelora promote`")
 
 
 class TrackingConfig(Frozen):

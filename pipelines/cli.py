@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -57,6 +58,59 @@ def run(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: 
     try:
         sys.exit(_run(config, overrides, output, dry_run))
     except (Exception, KeyboardInterrupt) as error:  # every error becomes one paragraph here, and only here
+        _fail(error)
+
+
+_tracking = click.option("--tracking-uri", metavar="URI", help="MLflow.  [MLFLOW_TRACKING_URI, else ./mlflow.db]")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("version")
+@_tracking
+def promote(name: str, version: str, tracking_uri: str | None) -> None:
+    """Make VERSION of the registered model NAME its champion, if its decision is accepted and its files are whole."""
+    from pipelines import govern
+
+    _answer(lambda: govern.promote(name, version, tracking_uri))
+
+
+@main.command()
+@click.argument("name")
+@_tracking
+def rollback(name: str, tracking_uri: str | None) -> None:
+    """Make the previous champion of NAME its champion again, once its files were verified anew."""
+    from pipelines import govern
+
+    _answer(lambda: govern.rollback(name, tracking_uri))
+
+
+@main.command()
+@click.argument("target", metavar="NAME|FOLDER")
+@click.argument("version", required=False)
+@click.option("--manifest-sha256", metavar="SHA256", help="For a FOLDER: the tag manifest_sha256 of its version.")
+@_tracking
+def verify(target: str, version: str | None, manifest_sha256: str | None, tracking_uri: str | None) -> None:
+    """Check files, evidence and decision of a model FOLDER (without a network), or of the registered model NAME.
+
+    Of NAME also its promotion ledger; without VERSION every version that has an alias.
+    """
+    from pipelines import govern
+
+    if version is None and Path(target).is_dir():
+        _answer(lambda: govern.verify_folder(Path(target), manifest_sha256))
+    else:
+        _answer(lambda: govern.verify_registered(target, version, tracking_uri))
+
+
+def _answer(work: Callable[[], str]) -> None:
+    from musclelora.errors import MuscleLoRAError
+
+    try:
+        click.echo(work())
+    except KeyboardInterrupt:
+        _fail(MuscleLoRAError("Interrupted. `musclelora verify NAME` says how far it came; run the same again."))
+    except Exception as error:
         _fail(error)
 
 
@@ -121,7 +175,7 @@ def _paragraph(error: BaseException, registered: str) -> str:
     if isinstance(error, MuscleLoRAError):
         return str(error)
     first = " ".join(str(error).split())[:500]
-    return f"Unexpected {type(error).__name__}: {first}. {registered} `musclelora --debug run ...` shows where."
+    return f"Unexpected {type(error).__name__}: {first}. {registered} `musclelora --debug ...` shows where."
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -23,6 +23,7 @@ from musclelora.evaluation.report import RobustnessReport
 from musclelora.evaluation.robustness import TriggeredFrom
 from musclelora.governance.enforcement import GateInconclusiveError, GateRefusedError
 from musclelora.governance.registry import check_reachable
+from musclelora.governance.tracking import default_tracking_uri
 from musclelora.plan import Drill, Training, plan
 from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
@@ -64,7 +65,7 @@ def prepare(config: RunConfig) -> Prepared:
     backbone = resolve_backbone(config.model.base).model_copy(update=held)
     preset = _preset(backbone, config.recipe.preset)
     target = _target(config)
-    tracking = TrackingConfig(uri=_tracking_uri(config), experiment=config.tracking.experiment)
+    tracking = TrackingConfig(uri=config.tracking.uri or default_tracking_uri(), experiment=config.tracking.experiment)
     check_reachable(tracking.uri or "")
     candidate = resolve_recipe(config.recipe, preset)
     if not candidate.can_be_released:
@@ -221,11 +222,6 @@ def _rival(name: str, config: RunConfig, preset: str) -> Recipe:
         return recipe
     lora, schedule = PRESETS[preset].lora, PRESETS[preset].adapters
     return recipe.model_copy(update={"name": f"{name}, by LoRA", "lora": lora, "learning_rate": schedule.learning_rate})
-
-
-def _tracking_uri(config: RunConfig) -> str:
-    """The address of MLflow: of the config, of the environment, else a database in the working folder."""
-    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
 
 
 def _target(config: RunConfig) -> str:

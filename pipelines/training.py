@@ -51,6 +51,15 @@ def training_pipeline(
     report = evaluate(models, parts, test, triggers=triggers, min_control_asr=config.gate.min_control_asr)
     decision = decide(report, policy=config.gate)
     registered = register(
-        models, parts, accepted, test, trusted, validation, report, decision, name=config.registry.name
+        models,
+        parts,
+        accepted,
+        test,
+        trusted,
+        validation,
+        report,
+        decision,
+        name=config.registry.name,
+        promote=config.registry.promote,
     )
     enforce(decision, registered)

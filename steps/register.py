@@ -27,6 +27,7 @@ def register(
     report: RobustnessReport,
     decision: GateDecision,
     name: str,
+    promote: bool,
 ) -> Annotated[RegisteredVersion, "registered_version"]:
     settings, run_name = tracking()
     announce(f"register: {name} in MLflow")
@@ -43,5 +44,10 @@ def register(
     if settings.uri is None:
         raise ValueError("the launcher must resolve tracking.uri")
     return record_and_register(
-        evidence, name=name, tracking_uri=settings.uri, experiment=settings.experiment, run_name=run_name
+        evidence,
+        name=name,
+        promote=promote,
+        tracking_uri=settings.uri,
+        experiment=settings.experiment,
+        run_name=run_name,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.report import RobustnessReport
-from musclelora.governance import registry, tracking
+from musclelora.governance import promotion, registry, tracking
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.model_card import model_card
 from musclelora.governance.registered import RegisteredVersion
@@ -30,12 +30,13 @@ class Evidence:
 
 
 def record_and_register(
-    evidence: Evidence, *, name: str, tracking_uri: str, experiment: str, run_name: str
+    evidence: Evidence, *, name: str, promote: bool, tracking_uri: str, experiment: str, run_name: str
 ) -> RegisteredVersion:
     """Log the run under `run_name`, then register the candidate; only an accepted one gets aliases.
 
-    Raises `RegistryError` where MLflow fails and `ModelError` where the logged model reloads differently; the run is
-    then marked FAILED (KILLED where it was interrupted) and nothing carries an alias.
+    An accepted one becomes challenger, and with `promote` champion too. Raises `RegistryError` where MLflow fails and
+    `ModelError` where the logged model reloads differently; the run is then marked FAILED (KILLED where it was
+    interrupted), and no alias has moved but where the error says so.
     """
     candidate, decision = evidence.models["candidate"], evidence.decision
     run_id = tracking.start_run(tracking_uri, experiment, run_name, {})
@@ -46,9 +47,10 @@ def record_and_register(
         for context, rows in (("train", evidence.train), ("test", evidence.test), ("trusted", evidence.trusted.data)):
             tracking.log_dataset(tracking_uri, run_id, f"{name}-{context}", rows.sha256, len(rows), context)
         tracking.log_report(tracking_uri, run_id, evidence.report, decision)
-        version = registry.register(
+        version, verified = registry.register(
             candidate,
             decision,
+            evidence.report,
             name=name,
             tracking_uri=tracking_uri,
             run_id=run_id,
@@ -57,19 +59,22 @@ def record_and_register(
             tags={"musclelora.pipeline_run": run_name},
             files=_files(evidence, name),
         )
+        aliases = {}
+        if decision.decision == "accepted":
+            aliases = promotion.challenge(name, version.version, tracking_uri, verified)
+            if promote:
+                aliases = promotion.promote(name, version.version, tracking_uri, verified)
     except BaseException as error:
         tracking.finish_run(tracking_uri, run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     tracking.finish_run(tracking_uri, run_id, "FINISHED")
-    return version
+    return version.model_copy(update={"aliases": sorted(a for a, of in aliases.items() if of == version.version)})
 
 
 def _files(evidence: Evidence, name: str) -> dict[str, str]:
     record = evidence.models["candidate"].record
     card = model_card(record, evidence.report, evidence.decision, evidence.validation, name)
     return {
-        "gate_decision.json": evidence.decision.model_dump_json(indent=1),
-        "robustness_report.json": evidence.report.model_dump_json(indent=1),
         "validation_report.json": evidence.validation.model_dump_json(indent=1),
         "training.json": record.model_dump_json(indent=1),
         registry.CARD: card,

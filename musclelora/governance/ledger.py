@@ -18,6 +18,9 @@ from pydantic import Field, ValidationError
 from musclelora.errors import MuscleLoRAError, RegistryError
 from musclelora.frozen import Frozen
 
+CHALLENGER, CHAMPION, PREVIOUS_CHAMPION = "challenger", "champion", "previous_champion"
+# In the order in which they are set: the champion moves last.
+ALIASES = (CHALLENGER, PREVIOUS_CHAMPION, CHAMPION)
 GENESIS = "0" * 64
 LOCK_SECONDS = 30
 

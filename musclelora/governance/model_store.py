@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextClassificationPipeline
 
 from musclelora.errors import ModelError
+from musclelora.governance.manifest import Verified, verify_folder, write_evidence
 from musclelora.governance.tracking import connect, environment, first_line
 from musclelora.training.defended_model import DefendedModel, TrainingRecord
 
@@ -36,26 +37,44 @@ def save_and_check(
     input_example: list[str],
     probe_texts: list[str],
     card: str,
-) -> LoggedModel:
+    files: dict[str, str],
+) -> tuple[LoggedModel, Verified]:
     """Store the plain model as a model of the run, fetch it back, and compare it with the candidate.
 
     Done in the steps of `mlflow.transformers.log_model`, which needs a global tracking address and asks model hubs.
-    `card` is a Markdown model card. Raises `ModelError` if the fetched model cannot be loaded or any logit on
-    `probe_texts` differs by 1e-4 or more; the stored model is then marked as failed.
+    `card` is a Markdown model card; `files` (name -> text) are the evidence stored inside the model. Returns the stored
+    model and what was verified of it. Raises `ModelError` if a file of the fetched model is not what was stored, or
+    it cannot be loaded, or any logit on `probe_texts` differs by 1e-4 or more; the stored model is then marked as
+    failed.
     """
     client = connect(tracking_uri)
-    logged = _store(client, model, run_id, input_example, card)
+    logged, manifest_sha256 = _store(client, model, run_id, input_example, card, files)
     try:
-        _check_reload(model, logged, tracking_uri, input_example, probe_texts)
+        verified = _check_reload(model, logged, tracking_uri, input_example, probe_texts, manifest_sha256)
     except ModelError:
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
         raise
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return logged
+    return logged, verified
 
 
-def _store(client: MlflowClient, model: DefendedModel, run_id: str, input_example: list[str], card: str) -> LoggedModel:
+def fetch(artifact_uri: str, tracking_uri: str, folder: str) -> Path:
+    """Download a stored model into `folder`; returns where it lies."""
+    with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+        return Path(
+            mlflow.artifacts.download_artifacts(artifact_uri=artifact_uri, dst_path=folder, tracking_uri=tracking_uri)
+        )
+
+
+def _store(
+    client: MlflowClient,
+    model: DefendedModel,
+    run_id: str,
+    input_example: list[str],
+    card: str,
+    files: dict[str, str],
+) -> tuple[LoggedModel, str]:
     """Save in MLflow's format and upload; nothing is registered, and no model hub is asked."""
     plain, tokenizer = model.load()
     # MLflow asks the hub for the licence of `name_or_path`; a text that cannot be a repository is never looked up.
@@ -80,25 +99,26 @@ def _store(client: MlflowClient, model: DefendedModel, run_id: str, input_exampl
         (folder / "LICENSE.txt").write_text(
             f"Fine-tuned from {model.record.base}: the licence of that model applies.\n", encoding="utf-8"
         )
+        manifest_sha256 = write_evidence(folder, files)
         client.log_model_artifacts(logged.model_id, str(folder))
-    return logged
+    return logged, manifest_sha256
 
 
 def _check_reload(
-    model: DefendedModel, logged: LoggedModel, tracking_uri: str, input_example: list[str], probe_texts: list[str]
-) -> None:
+    model: DefendedModel,
+    logged: LoggedModel,
+    tracking_uri: str,
+    input_example: list[str],
+    probe_texts: list[str],
+    manifest_sha256: str,
+) -> Verified:
     """Raise `ModelError` unless what lies in the store can be served and computes what the candidate does."""
     record = model.record
     with tempfile.TemporaryDirectory() as scratch:
-        with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
-            folder = mlflow.artifacts.download_artifacts(
-                artifact_uri=logged.artifact_location, dst_path=scratch, tracking_uri=tracking_uri
-            )
-        weights = {path.suffix for path in Path(folder).rglob("*") if path.suffix in {".safetensors", ".bin", ".pt"}}
-        if weights != {".safetensors"}:
-            raise ModelError(f"The saved model holds weights as {sorted(weights)}: only safetensors are registered.")
+        folder = fetch(logged.artifact_location, tracking_uri, scratch)
+        verified = verify_folder(folder, manifest_sha256)
         try:
-            served = mlflow.pyfunc.load_model(folder)  # what `mlflow models serve` loads
+            served = mlflow.pyfunc.load_model(str(folder))  # what `mlflow models serve` loads
             answers = served.predict(input_example)["label"]
         except (MlflowException, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(
@@ -117,6 +137,7 @@ def _check_reload(
             f"{difference:.3g}, and {MAX_LOGIT_DIFFERENCE:g} is allowed. It is not registered: weights were lost or "
             "altered on the way."
         )
+    return verified
 
 
 def _largest_difference(

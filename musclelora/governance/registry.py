@@ -1,8 +1,7 @@
 """The MLflow registry: a version is recorded only after its saved weights were reloaded and gave the same logits.
 
-Aliases: `challenger` is the version accepted last, `champion` the one in use, `previous_champion` the one before it.
-`challenger` stays where it is after promotion, so both names resolve; after a rollback they differ. A version that was
-refused, or whose evidence is inconclusive, carries its reasons as tags and files, and no alias.
+A version that was refused, or whose evidence is inconclusive, carries its reasons as tags and files. Aliases are given
+in `promotion`.
 """
 
 import hashlib
@@ -12,13 +11,15 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from musclelora.errors import ConfigError, RegistryError
+from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance.decision import GateDecision
+from musclelora.governance.ledger_store import LedgerStore
+from musclelora.governance.manifest import DECISION, REPORT, Verified
 from musclelora.governance.model_store import save_and_check
 from musclelora.governance.registered import RegisteredVersion
 from musclelora.governance.tracking import (
@@ -31,8 +32,7 @@ from musclelora.governance.tracking import (
 )
 from musclelora.training.defended_model import DefendedModel
 
-CHALLENGER, CHAMPION, PREVIOUS_CHAMPION = "challenger", "champion", "previous_champion"
-STATUS = "status"
+STATUS, MANIFEST_SHA256 = "status", "manifest_sha256"
 CHECK_SECONDS = 15  # a server that has just started migrates its database on the first request: 4 to 7 s
 CARD = "MODEL_CARD.md"
 
@@ -60,6 +60,7 @@ def check_reachable(tracking_uri: str) -> None:
 def register(
     model: DefendedModel,
     decision: GateDecision,
+    report: RobustnessReport,
     *,
     name: str,
     tracking_uri: str,
@@ -68,64 +69,50 @@ def register(
     probe_texts: list[str],
     tags: dict[str, str],
     files: dict[str, str],
-) -> RegisteredVersion:
-    """Save the model in the run, prove that it reloads, and record it as a version of `name`.
+) -> tuple[RegisteredVersion, Verified]:
+    """Save the model in the run, prove that it reloads, and record it as a version of `name`, without an alias.
 
-    `files` (name -> text) become artifacts of the run; `MODEL_CARD.md` among them is also stored with the model.
-    The version's tag `status` is `incomplete` until all else is there, then `ready`. Only an accepted decision moves
-    aliases. Raises `ModelError` if the reloaded model differs on `probe_texts` by 1e-4 or more in any logit (no
-    version is made then), `RegistryError` if MLflow fails.
+    `files` (name -> text) become artifacts of the run, and are stored inside the model with the decision, `report` and
+    a manifest of all hashes (`manifest`); `MODEL_CARD.md` among them becomes the model's card too.
+    The version's tag `status` is `incomplete` until all else is there, then `ready`. Returns the version, and what was
+    verified of its files as they lie in the store. Raises `ModelError` if the reloaded model differs on `probe_texts`
+    by 1e-4 or more in any logit (no version is made then), `RegistryError` if MLflow fails.
     """
     if not probe_texts or not input_example:
         raise ConfigError("Registration needs probe texts and an input example, to show that the saved model works.")
+    files = {
+        **files,
+        DECISION: decision.model_dump_json(indent=1),
+        REPORT: report.model_dump_json(indent=1),
+    }
     version_tags = _version_tags(model, decision, tags, files)
     with mlflow_errors(tracking_uri, f"register {name!r}"):
         client = connect(tracking_uri)
-        logged = save_and_check(
+        logged, verified = save_and_check(
             model,
             tracking_uri=tracking_uri,
             run_id=run_id,
             input_example=input_example,
             probe_texts=probe_texts,
             card=files.get(CARD, f"# {name}\n"),
+            files=files,
         )
         for file, content in files.items():
             client.log_text(run_id, content, file)
-        created = _create_version(client, name, logged, run_id, {**version_tags, STATUS: "incomplete"})
+        version_tags |= {MANIFEST_SHA256: verified.manifest_sha256, STATUS: "incomplete"}
+        created = _create_version(tracking_uri, name, logged, run_id, version_tags)
         version = str(created.version)  # int or str, by store
         client.set_model_version_tag(name, version, STATUS, "ready")
-        aliases = promote(name, version, tracking_uri) if decision.decision == "accepted" else []
-    return RegisteredVersion(
+    registered = RegisteredVersion(
         name=name,
         version=version,
-        aliases=aliases,
+        aliases=[],
         model_uri=f"models:/{name}/{version}",
         run_id=run_id,
         tracking_uri=without_credentials(tracking_uri),
         decision=decision.decision,
     )
-
-
-def promote(name: str, version: str, tracking_uri: str) -> list[str]:
-    """Make an accepted, complete version challenger and champion; the champion so far becomes `previous_champion`.
-
-    Aliases move one by one, the champion's last: a failure on the way leaves the champion as it was. Raises
-    `RegistryError` for a version whose tags do not say that it is ready and accepted.
-    """
-    with mlflow_errors(tracking_uri, f"promote {name!r} version {version}"):
-        client = connect(tracking_uri)
-        found = client.get_model_version(name, version).tags
-        if found.get("decision") != "accepted" or found.get(STATUS) != "ready":
-            raise RegistryError(
-                f"{name!r} version {version} is not promoted: its gate decision is {found.get('decision')!r} and its "
-                f"status {found.get(STATUS)!r}. Only an accepted, ready version may be; train and register again."
-            )
-        client.set_registered_model_alias(name, CHALLENGER, version)
-        former = client.get_registered_model(name).aliases.get(CHAMPION)
-        if former is not None and str(former) != version:
-            client.set_registered_model_alias(name, PREVIOUS_CHAMPION, str(former))
-        client.set_registered_model_alias(name, CHAMPION, version)
-    return [CHALLENGER, CHAMPION]
+    return registered, verified
 
 
 def _version_tags(
@@ -150,23 +137,19 @@ def _version_tags(
         if Path(file).name != file:
             raise ConfigError(f"The evidence file {file!r} must be a plain file name.")
         own[f"sha256.{file}"] = hashlib.sha256(content.encode()).hexdigest()
-    clash = sorted({*own, STATUS} & set(tags))
+    clash = sorted({*own, STATUS, MANIFEST_SHA256} & set(tags))
     if clash:
         raise ConfigError(f"The tags {', '.join(clash)} are set by the registration itself: leave them out.")
     return {**tags, **own}
 
 
 def _create_version(
-    client: MlflowClient, name: str, logged: LoggedModel, run_id: str, tags: dict[str, str]
+    tracking_uri: str, name: str, logged: LoggedModel, run_id: str, tags: dict[str, str]
 ) -> ModelVersion:
-    """The version with all its tags, in one call; the registered model is made first where it is new."""
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    """The version with all its tags, in one call; the registered model and its ledger are made first where new."""
+    LedgerStore(tracking_uri, name).create()
     # `source` is the place itself: MLflow would look a models:/ address up in its global tracking address.
-    return client.create_model_version(
+    return connect(tracking_uri).create_model_version(
         name, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
     )
 

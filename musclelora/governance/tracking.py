@@ -32,6 +32,11 @@ _PARAMS_PER_BATCH = 100
 _METRICS_PER_BATCH = 1000
 
 
+def default_tracking_uri() -> str:
+    """The address of MLflow where none is given: of the environment, else a database in the working folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+
+
 def connect(tracking_uri: str) -> MlflowClient:
     """A client whose tracking server is also its registry."""
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)

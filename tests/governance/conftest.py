@@ -1,5 +1,6 @@
 """A tiny model, reports with known numbers, and one migrated MLflow database that each test copies."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,11 @@ from mlflow import MlflowClient
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from musclelora.evaluation.report import AttackResult, ModelResult, Rate, RobustnessReport
+from musclelora.governance.decision import decide
+from musclelora.governance.ledger_store import LedgerStore
+from musclelora.governance.manifest import DECISION, MANIFEST, REPORT, write_evidence
 from musclelora.governance.policy import Policy
+from musclelora.governance.tracking import connect, ensure_experiment
 from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.recipes import LoRA, Recipe
 from musclelora.validation.report import ValidationReport
@@ -145,6 +150,34 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> DefendedModel:
     BertTokenizerFast(vocab=vocabulary, model_max_length=16).save_pretrained(folder / "model")
     (folder / RECORD).write_text(a_record().model_dump_json(), encoding="utf-8")
     return DefendedModel(folder)
+
+
+def a_version(store: str, name: str, report: RobustnessReport, folder: Path) -> str:
+    """A complete version whose model is one small file, in a moment. Returns its number."""
+    decision = decide(report, Policy())
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "model.safetensors").write_bytes(b"weights")
+    files = {DECISION: decision.model_dump_json(), REPORT: report.model_dump_json()}
+    manifest_sha256 = write_evidence(folder, files)
+    LedgerStore(store, name).create()
+    client = connect(store)
+    run = client.create_run(ensure_experiment(store, "models"))
+    client.log_artifacts(run.info.run_id, str(folder), "candidate")
+    hashes = json.loads((folder / MANIFEST).read_text())["files"]
+    tags = {
+        "decision": decision.decision,
+        "policy_sha256": decision.policy_sha256,
+        "report_sha256": decision.report_sha256,
+        "manifest_sha256": manifest_sha256,
+        "status": "ready",
+    } | {f"sha256.{file}": hashes[f"evidence/{file}"] for file in files}
+    source = f"{run.info.artifact_uri}/candidate"
+    return str(client.create_model_version(name, source, run_id=run.info.run_id, tags=tags).version)
+
+
+def aliases(store: str, name: str = "reviews") -> dict[str, str]:
+    """The aliases as MLflow has them."""
+    return {alias: str(version) for alias, version in connect(store).get_registered_model(name).aliases.items()}
 
 
 @pytest.fixture(scope="session")

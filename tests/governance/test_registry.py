@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import math
 import os
 import socket
 import threading
@@ -20,16 +21,21 @@ from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file, save_file
 
 from musclelora.errors import ConfigError, ModelError, RegistryError
+from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance.decision import GateDecision, decide
+from musclelora.governance.manifest import Verified
 from musclelora.governance.policy import Policy
+from musclelora.governance.promotion import challenge, promote
 from musclelora.governance.registered import RegisteredVersion
-from musclelora.governance.registry import check_reachable, promote, register
+from musclelora.governance.registry import check_reachable, register
 from musclelora.governance.tracking import connect, start_run
+from musclelora.governance.verification import verify_version
 from musclelora.training.defended_model import DefendedModel
-from tests.governance.conftest import LABELS, PROBES, a_report, an_attack
+from tests.governance.conftest import LABELS, PROBES, a_report, aliases, an_attack
 
 NAME = "reviews"
-FILES = {"gate_decision.json": '{"decision": "it"}', "MODEL_CARD.md": "---\ntags: [x]\n---\n\n# Reviews\n"}
+REFUSED = a_report(drills={"badnets": an_attack(asr=0.9)})
+FILES = {"MODEL_CARD.md": "---\ntags: [x]\n---\n\n# Reviews\n"}
 
 
 @pytest.fixture
@@ -37,12 +43,9 @@ def accepted(policy: Policy) -> GateDecision:
     return decide(a_report(), policy)
 
 
-@pytest.fixture
-def refused(policy: Policy) -> GateDecision:
-    return decide(a_report(drills={"badnets": an_attack(asr=0.9)}), policy)
-
-
-def registered(store: str, model: DefendedModel, decision: GateDecision, **fields: Any) -> RegisteredVersion:
+def registered(
+    store: str, model: DefendedModel, decision: GateDecision, report: RobustnessReport | None = None, **fields: Any
+) -> tuple[RegisteredVersion, Verified]:
     run_id = start_run(store, "quickstart", "run", {})
     given: dict[str, Any] = {
         "input_example": PROBES[:1],
@@ -50,22 +53,21 @@ def registered(store: str, model: DefendedModel, decision: GateDecision, **field
         "tags": {"cacc": "0.88"},
         "files": FILES,
     }
-    return register(model, decision, name=NAME, tracking_uri=store, run_id=run_id, **{**given, **fields})
+    return register(
+        model, decision, report or a_report(), name=NAME, tracking_uri=store, run_id=run_id, **{**given, **fields}
+    )
 
 
-def aliases(store: str) -> dict[str, str]:
-    return {alias: str(version) for alias, version in connect(store).get_registered_model(NAME).aliases.items()}
-
-
-def test_an_accepted_model_becomes_challenger_and_champion_with_its_evidence(
+def test_an_accepted_model_is_registered_with_its_evidence_and_becomes_challenger_then_champion(
     store: str, tiny_model: DefendedModel, accepted: GateDecision, tmp_path: Path
 ) -> None:
-    version = registered(store, tiny_model, accepted)
+    version, verified = registered(store, tiny_model, accepted)
 
-    assert version.version == "1"
-    assert version.aliases == ["challenger", "champion"]
+    assert (version.version, version.aliases) == ("1", [])
     assert version.model_uri == "models:/reviews/1"
-    assert aliases(store) == {"challenger": "1", "champion": "1"}
+    assert aliases(store) == {}
+    assert challenge(NAME, "1", store, verified) == {"challenger": "1"} == aliases(store)
+    assert promote(NAME, "1", store) == {"challenger": "1", "champion": "1"} == aliases(store)
     tags = connect(store).get_model_version(NAME, "1").tags
     assert tags["status"] == "ready"
     assert tags["decision"] == "accepted"
@@ -77,14 +79,18 @@ def test_an_accepted_model_becomes_challenger_and_champion_with_its_evidence(
     stored = mlflow.artifacts.download_artifacts(
         run_id=version.run_id, artifact_path="gate_decision.json", tracking_uri=store, dst_path=str(tmp_path)
     )
-    assert Path(stored).read_text() == FILES["gate_decision.json"]
+    assert Path(stored).read_text() == accepted.model_dump_json(indent=1)
+    assert tags["manifest_sha256"] == verified.manifest_sha256
+    inside = {path.name for path in (tmp_path / "store" / "mlruns").rglob("evidence/*")}
+    assert inside == {"MODEL_CARD.md", "gate_decision.json", "robustness_report.json", "manifest.json"}
     assert list((tmp_path / "cwd").iterdir()) == []
 
 
 def test_the_champion_answers_and_cuts_long_texts(
     store: str, tiny_model: DefendedModel, accepted: GateDecision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registered(store, tiny_model, accepted)
+    _, verified = registered(store, tiny_model, accepted)
+    promote(NAME, "1", store, verified)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
 
     answer = mlflow.pyfunc.load_model(f"models:/{NAME}@champion").predict(["a good film", "good " * 100])
@@ -106,52 +112,47 @@ def test_the_stored_weights_are_the_candidates_bytes_and_no_pickle(
     assert str(tiny_model.folder) not in files["MLmodel"].read_text()  # the builder's paths are nobody's business
 
 
-@pytest.mark.parametrize("verdict", ["refused", "inconclusive"])
+@pytest.mark.parametrize(("verdict", "report"), [("refused", REFUSED), ("inconclusive", a_report(drills={}))])
 def test_a_model_that_is_not_accepted_is_recorded_without_an_alias(
-    store: str, tiny_model: DefendedModel, verdict: str, refused: GateDecision, policy: Policy
+    store: str, tiny_model: DefendedModel, verdict: str, report: RobustnessReport, policy: Policy
 ) -> None:
-    decision = refused if verdict == "refused" else decide(a_report(drills={}), policy)
-
-    version = registered(store, tiny_model, decision)
+    version, verified = registered(store, tiny_model, decide(report, policy), report)
 
     assert (version.decision, version.aliases) == (verdict, [])
-    assert aliases(store) == {}
     tags = connect(store).get_model_version(NAME, "1").tags
     assert (tags["decision"], tags["status"]) == (verdict, "ready")
-
-
-def test_champions_follow_each_other_and_a_refused_one_moves_nothing(
-    store: str, tiny_model: DefendedModel, accepted: GateDecision, refused: GateDecision
-) -> None:
-    registered(store, tiny_model, accepted)
-    registered(store, tiny_model, refused)
-    assert aliases(store) == {"challenger": "1", "champion": "1"}
-
-    third = registered(store, tiny_model, accepted)
-
-    assert third.version == "3"
-    assert aliases(store) == {"challenger": "3", "champion": "3", "previous_champion": "1"}
-    promote(NAME, "3", store)  # again: nothing changes
-    assert aliases(store) == {"challenger": "3", "champion": "3", "previous_champion": "1"}
-
-
-def test_a_refused_version_cannot_be_promoted(store: str, tiny_model: DefendedModel, refused: GateDecision) -> None:
-    registered(store, tiny_model, refused)
-
-    with pytest.raises(RegistryError, match="'refused'"):
-        promote(NAME, "1", store)
+    for move in (challenge, promote):
+        with pytest.raises(RegistryError, match=f"'{verdict}'"):
+            move(NAME, "1", store, verified)
     assert aliases(store) == {}
 
 
-def broken_upload(monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
-    """Damage the saved folder before it is uploaded."""
-    upload = MlflowClient.log_model_artifacts
+def test_numbers_that_are_none_are_registered_as_such(store: str, tiny_model: DefendedModel, policy: Policy) -> None:
+    report = a_report(drills={"badnets": an_attack().model_copy(update={"control_asr": math.nan})})
 
-    def damaged(self: MlflowClient, model_id: str, local_dir: str) -> None:
-        damage(Path(local_dir) / "model" / "model.safetensors")
-        upload(self, model_id, local_dir)
+    version, verified = registered(store, tiny_model, decide(report, policy), report)
 
-    monkeypatch.setattr(MlflowClient, "log_model_artifacts", damaged)
+    assert version.decision == "inconclusive"
+    assert verify_version(NAME, "1", store) == verified
+
+
+def test_a_decision_on_another_report_is_not_registered(
+    store: str, tiny_model: DefendedModel, accepted: GateDecision
+) -> None:
+    with pytest.raises(ModelError, match="says 'accepted'"):
+        registered(store, tiny_model, accepted, REFUSED)
+    assert nothing_is_registered(store)
+
+
+def broken_save(monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
+    """Damage the folder as it is saved, before its manifest is written."""
+    save = mlflow.transformers.save_model
+
+    def damaged(*given: Any, path: str, **named: Any) -> None:
+        save(*given, path=path, **named)
+        damage(Path(path) / "model" / "model.safetensors")
+
+    monkeypatch.setattr(mlflow.transformers, "save_model", damaged)
 
 
 def nothing_is_registered(store: str) -> bool:
@@ -166,7 +167,7 @@ def test_altered_weights_are_not_registered(
         weights["classifier.weight"] = torch.randn_like(weights["classifier.weight"])
         save_file(weights, file, metadata={"format": "pt"})
 
-    broken_upload(monkeypatch, alter)
+    broken_save(monkeypatch, alter)
 
     with pytest.raises(ModelError, match="does not compute what the candidate does"):
         registered(store, tiny_model, accepted)
@@ -199,9 +200,26 @@ def add_a_pickle(file: Path) -> None:
 def test_damaged_weights_are_not_registered(
     store: str, tiny_model: DefendedModel, accepted: GateDecision, monkeypatch: pytest.MonkeyPatch, damage: Any
 ) -> None:
-    broken_upload(monkeypatch, damage)
+    broken_save(monkeypatch, damage)
 
     with pytest.raises(ModelError):
+        registered(store, tiny_model, accepted)
+    assert nothing_is_registered(store)
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink, lambda file: (file.parent / "more.txt").write_text("")])
+def test_files_damaged_on_their_way_into_the_store_are_not_registered(
+    store: str, tiny_model: DefendedModel, accepted: GateDecision, monkeypatch: pytest.MonkeyPatch, damage: Any
+) -> None:
+    upload = MlflowClient.log_model_artifacts
+
+    def damaged(self: MlflowClient, model_id: str, local_dir: str) -> None:
+        damage(Path(local_dir) / "model" / "model.safetensors")
+        upload(self, model_id, local_dir)
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", damaged)
+
+    with pytest.raises(ModelError, match=r"was altered|is missing|is not in the manifest"):
         registered(store, tiny_model, accepted)
     assert nothing_is_registered(store)
 
@@ -215,12 +233,12 @@ def test_without_texts_to_try_nothing_is_registered(
     assert nothing_is_registered(store)
 
 
-@pytest.mark.parametrize("tag", ["decision", "status", "data_sha256"])
+@pytest.mark.parametrize("tag", ["decision", "status", "data_sha256", "manifest_sha256"])
 def test_a_caller_cannot_set_the_registrations_own_tags(
-    store: str, tiny_model: DefendedModel, refused: GateDecision, tag: str
+    store: str, tiny_model: DefendedModel, accepted: GateDecision, tag: str
 ) -> None:
     with pytest.raises(ConfigError, match=tag):
-        registered(store, tiny_model, refused, tags={tag: "accepted"})
+        registered(store, tiny_model, accepted, tags={tag: "accepted"})
 
 
 def test_an_evidence_file_stays_in_its_run(store: str, tiny_model: DefendedModel, accepted: GateDecision) -> None:
@@ -245,24 +263,6 @@ def test_a_failure_before_the_end_leaves_an_incomplete_version_without_alias(
     monkeypatch.undo()
     with pytest.raises(RegistryError, match="'incomplete'"):
         promote(NAME, "1", store)
-
-
-def test_a_failure_while_promoting_leaves_the_champion(
-    store: str, tiny_model: DefendedModel, accepted: GateDecision, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registered(store, tiny_model, accepted)
-    move = MlflowClient.set_registered_model_alias
-
-    def all_but_champion(self: MlflowClient, name: str, alias: str, version: str) -> None:
-        if alias == "champion":
-            failing()
-        move(self, name, alias, version)
-
-    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", all_but_champion)
-
-    with pytest.raises(RegistryError, match="went away"):
-        registered(store, tiny_model, accepted)
-    assert aliases(store)["champion"] == "1"
 
 
 def test_evidence_that_cannot_be_stored_leaves_no_version(

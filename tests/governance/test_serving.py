@@ -15,6 +15,7 @@ import pytest
 
 from musclelora.governance.decision import decide
 from musclelora.governance.policy import Policy
+from musclelora.governance.promotion import promote
 from musclelora.governance.registry import register
 from musclelora.governance.tracking import start_run
 from musclelora.training.defended_model import DefendedModel
@@ -25,9 +26,10 @@ WAIT_SECONDS = 120
 
 @pytest.mark.slow
 def test_the_champion_is_served_over_http(store: str, tiny_model: DefendedModel, tmp_path: Path) -> None:
-    register(
+    version, verified = register(
         tiny_model,
         decide(a_report(), Policy()),
+        a_report(),
         name="reviews",
         tracking_uri=store,
         run_id=start_run(store, "quickstart", "run", {}),
@@ -36,6 +38,7 @@ def test_the_champion_is_served_over_http(store: str, tiny_model: DefendedModel,
         tags={},
         files={},
     )
+    promote("reviews", version.version, store, verified)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
