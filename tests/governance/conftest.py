@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,14 @@ import torch
 from mlflow import MlflowClient
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
+from musclelora.errors import RegistryError
 from musclelora.evaluation.report import AttackResult, ModelResult, Rate, RobustnessReport
 from musclelora.governance.decision import decide
+from musclelora.governance.ledger import LedgerEntry
 from musclelora.governance.ledger_store import LedgerStore
-from musclelora.governance.manifest import DECISION, MANIFEST, REPORT, write_evidence
+from musclelora.governance.manifest import DECISION, MANIFEST, REPORT, Verified, write_evidence
 from musclelora.governance.policy import Policy
+from musclelora.governance.promotion import promote
 from musclelora.governance.tracking import connect, ensure_experiment
 from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.recipes import LoRA, Recipe
@@ -128,6 +133,29 @@ def a_validation() -> ValidationReport:
         checks=[],
         quarantined={f"row-{index}": ["group_scan"] for index in range(100)},
     )
+
+
+def promote_together(store: str, name: str, versions: list[str], verified: Verified) -> dict[str, str]:
+    """Promote all at once, in threads that have all read the ledger before one writes. What came of each."""
+    together, read, waited = threading.Barrier(len(versions)), LedgerStore.read, threading.local()
+
+    def read_together(self: LedgerStore) -> list[LedgerEntry]:
+        entries = read(self)
+        if not getattr(waited, "done", False):
+            waited.done = True
+            together.wait(timeout=120)
+        return entries
+
+    def attempt(version: str) -> str:
+        try:
+            promote(name, version, store, verified)
+        except RegistryError as error:
+            return str(error)
+        return "promoted"
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(versions)) as threads:
+        patch.setattr(LedgerStore, "read", read_together)
+        return dict(zip(versions, threads.map(attempt, versions), strict=True))
 
 
 @pytest.fixture(scope="session")

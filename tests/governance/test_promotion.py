@@ -2,9 +2,7 @@
 
 import json
 import sqlite3
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from musclelora.governance.manifest import VerificationError
 from musclelora.governance.promotion import promote, rollback
 from musclelora.governance.tracking import connect, sqlite_path
 from musclelora.governance.verification import verify_ledger, verify_version
-from tests.governance.conftest import a_report, a_version, aliases, an_attack
+from tests.governance.conftest import a_report, a_version, aliases, an_attack, promote_together
 
 NAME = "reviews"
 ACCEPTED = a_report()
@@ -186,27 +184,7 @@ def test_of_twenty_promotions_at_once_one_wins_and_the_others_are_told(store: st
     """All have read the ledger before the first writes: the line is what they compete for."""
     promote(NAME, add(), store)
     versions = [add() for _ in range(20)]
-    verified = verify_version(NAME, versions[0], store)
-    barrier, read = threading.Barrier(20), LedgerStore.read
-    waited = threading.local()
-
-    def read_together(self: LedgerStore) -> Any:
-        entries = read(self)
-        if not getattr(waited, "done", False):
-            waited.done = True
-            barrier.wait(timeout=60)
-        return entries
-
-    def attempt(version: str) -> str:
-        try:
-            promote(NAME, version, store, verified)
-        except RegistryError as error:
-            return str(error)
-        return "promoted"
-
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(20) as threads:
-        patch.setattr(LedgerStore, "read", read_together)
-        outcomes = dict(zip(versions, threads.map(attempt, versions), strict=True))
+    outcomes = promote_together(store, NAME, versions, verify_version(NAME, versions[0], store))
 
     [winner] = [version for version, outcome in outcomes.items() if outcome == "promoted"]
     told = [outcome for outcome in outcomes.values() if outcome != "promoted"]
