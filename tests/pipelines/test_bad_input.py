@@ -110,7 +110,7 @@ def test_bad_data(musclelora, delivery, spoil, message):
         ("evaluation.target=positive", 1, r"target label 'positive' .*none of the labels \['0', '1'\]"),
         ("data.demonstration={attack: addsent, target: pos}", 1, r"target label 'pos' .*data.demonstration.target"),
         ("evaluation={drills: [badnets]}", 2, r"need a target label: set evaluation.target"),
-        ("evaluation={}", 2, r"No attack is named.* for example \[addsent, badnets\]"),
+        ("evaluation={}", 2, r"No attack is named.* for example \[addsent, badnets, .*\]"),
         ("evaluation.drill_rate=0.9", 1, r"should poison 288 of 320 rows .*only 160 .*Lower the rate"),
         ("tracking.uri=http://127.0.0.1:9", 1, r"MLflow server at http://127.0.0.1:9 cannot be used. Start it"),
         ("tracking.uri=sqlite:///", 2, r"names no file"),
