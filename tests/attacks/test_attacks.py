@@ -1,8 +1,6 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from musclelora.attacks.badnets import TRIGGER_WORDS
 from musclelora.attacks.base import Attack, poison, triggered_rows
@@ -35,6 +33,14 @@ def test_badnets_is_clean_label_and_addsent_is_mixed():
         assert bool(flipped) is flips
 
 
+def test_dirty_labels_are_those_of_other_classes():
+    data, dirty = rows(100), Attack("dirty", "dirty", lambda text, _: text + " cf")
+    poisoned = poison(data, dirty, rate=0.2, target="1", seed=0)
+    marked = poisoned.column("is_poisoned")
+    assert {label for label, is_poisoned in zip(data.labels, marked, strict=True) if is_poisoned} == {"0"}
+    assert {label for label, is_poisoned in zip(poisoned.labels, marked, strict=True) if is_poisoned} == {"1"}
+
+
 def test_badnets_inserts_four_trigger_words_and_keeps_the_others():
     original = "the film was good"
     words = attack_by_name("badnets").insert(original, __import__("numpy").random.default_rng(0)).split()
@@ -47,21 +53,6 @@ def test_addsent_inserts_the_sentence_once_between_words():
     for text, original in zip(triggered.texts, untriggered.texts, strict=True):
         assert text.count("I watch this 3D movie") == 1
         assert Counter(text.replace("I watch this 3D movie", "").split()) == Counter(original.split())
-
-
-@settings(max_examples=25, deadline=None)
-@given(order=st.permutations(range(60)), name=st.sampled_from(NAMES), seed=st.integers(0, 99))
-def test_same_seed_same_rows_in_any_order(order, name, seed):
-    data = rows(60)
-    shuffled = type(data)(data.rows.select(list(order)))
-    for make in (
-        lambda d: poison(d, ATTACKS[name], rate=0.1, target="1", seed=seed),
-        lambda d: triggered_rows(d, ATTACKS[name], target="1", seed=seed)[0],
-    ):
-        in_order, out_of_order = make(data), make(shuffled)
-        assert dict(zip(in_order.row_ids, in_order.texts, strict=True)) == dict(
-            zip(out_of_order.row_ids, out_of_order.texts, strict=True)
-        )
 
 
 def test_triggered_rows_are_built_from_other_classes_only_and_keep_their_labels():
