@@ -4,14 +4,27 @@ from musclelora.attacks.addsent import ADDSENT
 from musclelora.attacks.badnets import BADNETS
 from musclelora.attacks.base import Attack
 from musclelora.attacks.composite import COMPOSITE
+from musclelora.attacks.hiddenkiller import HIDDEN_KILLER
 from musclelora.attacks.homoglyphs import HOMOGLYPHS
 from musclelora.attacks.invisible import INVISIBLE
 from musclelora.attacks.positional import POSITIONAL
 from musclelora.attacks.punctuation import PUNCTUATION
+from musclelora.attacks.style import STYLE_BKD
 from musclelora.attacks.substitution import SUBSTITUTION
 from musclelora.errors import ConfigError, did_you_mean
 
-_ALL = (ADDSENT, BADNETS, COMPOSITE, HOMOGLYPHS, INVISIBLE, POSITIONAL, PUNCTUATION, SUBSTITUTION)
+_ALL = (
+    ADDSENT,
+    BADNETS,
+    COMPOSITE,
+    HIDDEN_KILLER,
+    HOMOGLYPHS,
+    INVISIBLE,
+    POSITIONAL,
+    PUNCTUATION,
+    STYLE_BKD,
+    SUBSTITUTION,
+)
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ALL}
 
 
