@@ -1,6 +1,7 @@
 """The configuration of a run: one YAML file, typed; a wrong key gets the nearest right one."""
 
 import difflib
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from musclelora.data.readers import resolve
 from musclelora.errors import ConfigError, did_you_mean
 from musclelora.frozen import Frozen
 from musclelora.governance.policy import Policy
+from musclelora.governance.waiver import Waiver, check_waivers, sign
 from musclelora.training.recipes import Quantization, RecipeChoice
 from musclelora.validation.config import ValidationConfig
 
@@ -62,6 +64,7 @@ class RunConfig(Frozen):
     validation: ValidationConfig = ValidationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: Policy = Policy()
+    waivers: list[Waiver] = Field([], description="files that waive a rule, each signed by whom gate.waiver_keys names")
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()
     stack: str | None = Field(None, description="name of the ZenML stack; none = the active one")
@@ -83,12 +86,31 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     for override in overrides:
         _apply(raw, override)
     _merge_policy(raw, path.parent)
+    _read_waivers(raw, path.parent)
     _resolve_paths(raw.get("data"), path.parent)
     _resolve_model(raw.get("model"), path.parent)
     try:
-        return RunConfig.model_validate(raw)
+        config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + " ".join(_explain(problem) for problem in error.errors())) from error
+    check_waivers(config.waivers, config.gate.waiver_keys, config.registry.name, datetime.now(timezone.utc))
+    return config
+
+
+def sign_waiver(path: Path, key: Path) -> str:
+    """Append its signature to a waiver file. Returns whose it is. Raises `ConfigError` for one that has a signature."""
+    raw = _read_yaml(path)
+    if "signature" in raw:
+        raise ConfigError(f"{path} is signed already: remove the line `signature`, and sign again.")
+    try:
+        waiver = Waiver.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"{path} is no waiver: {problems}") from error
+    with path.open("r+", encoding="utf-8") as file:
+        ends_its_line = file.read().endswith("\n")
+        file.write(f"{'' if ends_its_line else chr(10)}signature: {sign(waiver, key)}\n")
+    return waiver.person
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -113,6 +135,13 @@ def _merge_policy(raw: dict[str, Any], folder: Path) -> None:
     if isinstance(gate, dict) and "policy" in gate:
         own = {key: value for key, value in gate.items() if key != "policy"}
         raw["gate"] = _read_yaml(folder / str(gate["policy"])) | own
+
+
+def _read_waivers(raw: dict[str, Any], folder: Path) -> None:
+    """`waivers: [FILE, ...]` becomes what the files say."""
+    waivers = raw.get("waivers")
+    if isinstance(waivers, list):
+        raw["waivers"] = [_read_yaml(folder / item) if isinstance(item, str) else item for item in waivers]
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

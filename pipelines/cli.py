@@ -103,6 +103,16 @@ def verify(target: str, version: str | None, manifest_sha256: str | None, tracki
         _answer(lambda: govern.verify_registered(target, version, tracking_uri))
 
 
+@main.command("sign-waiver")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), required=True, help="An Ed25519 private key, PEM.")
+def sign_waiver(file: Path, key: Path) -> None:
+    """Sign the waiver in FILE (YAML): its person accepts that a rule of the gate does not hold."""
+    from musclelora.config import sign_waiver
+
+    _answer(lambda: f"{file} is signed by {sign_waiver(file, key)}.")
+
+
 def _answer(work: Callable[[], str]) -> None:
     from musclelora.errors import MuscleLoRAError
 

@@ -49,7 +49,7 @@ def training_pipeline(
     ]
     parts = [training.part for training in trainings]
     report = evaluate(models, parts, test, triggers=triggers, min_control_asr=config.gate.min_control_asr)
-    decision = decide(report, policy=config.gate)
+    decision = decide(report, validation, policy=config.gate, waivers=config.waivers)
     registered = register(
         models,
         parts,

@@ -7,66 +7,62 @@ its rule inconclusive: what was not measured is never a pass.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from musclelora.evaluation.report import AttackResult, Rate, RobustnessReport
+from musclelora.evaluation.report import AttackResult, RobustnessReport
 from musclelora.frozen import Frozen
 from musclelora.governance.policy import Policy
-
-Verdict = Literal["accepted", "refused", "inconclusive"]
-Evidence = Literal["candidate", "drill"]
-
-# A limit such as 0.10 and a difference such as 0.4 - 0.3 are not exact in binary; a bound on the limit passes.
-_ROUNDING = 1e-9
-
-
-class RuleResult(Frozen):
-    """One rule: what was measured, its bound, the limit, and what to do where it did not pass.
-
-    `attack` is None for a rule about the candidate as a whole; else `evidence` says where that attack was measured.
-    """
-
-    rule: str
-    attack: str | None
-    evidence: Evidence | None = None
-    measured: float | None
-    bound: float | None
-    limit: float
-    n: int | None
-    verdict: Verdict
-    reason: str
+from musclelora.governance.rule import ROUNDING, Evidence, RuleResult, Verdict, a_rule, is_usable, percent, points
+from musclelora.governance.waiver import Waiver, is_signed
+from musclelora.validation.report import ValidationReport
 
 
 class GateDecision(Frozen):
-    """Accepted, refused or inconclusive, with every rule that was read. `reasons` are those that did not pass."""
+    """Accepted, refused or inconclusive, with every rule that was read.
+
+    `reasons` are those that did not pass and were not waived; `waivers` are those that a refused rule needed.
+    """
 
     decision: Verdict
     rules: list[RuleResult]
+    waivers: tuple[Waiver, ...] = ()
     policy: Policy
     policy_sha256: str
     report_sha256: str
 
     @property
     def reasons(self) -> list[str]:
-        return [rule.reason for rule in self.rules if rule.verdict != "accepted"]
+        return [rule.reason for rule in self.rules if rule.verdict != "accepted" and rule.waiver is None]
 
 
-def decide(report: RobustnessReport, policy: Policy) -> GateDecision:
-    """Read every rule of the policy on the report; the same report and policy give the same decision.
+def decide(
+    report: RobustnessReport,
+    policy: Policy,
+    waivers: Sequence[Waiver] = (),
+    validation: ValidationReport | None = None,
+) -> GateDecision:
+    """Read every rule of the policy on the reports; the same evidence and policy give the same decision.
 
-    One refused rule refuses; else one inconclusive rule makes the decision inconclusive; else it is accepted.
+    One refused rule refuses, unless a signed waiver covers it; else one inconclusive rule makes the decision
+    inconclusive; else it is accepted. Whether a waiver expired is for `waiver.check_waivers` to say.
     """
-    rules = [*_report_rules(report, policy), *_accuracy_rules(report, policy)]
+    rules = [*_report_rules(report, policy), *_data_rules(validation, policy), *_accuracy_rules(report, policy)]
     for name, result in sorted(report.candidate.attacks.items()):
         rules += _attack_rules("candidate", name, result, policy)
     for name, result in sorted(report.drills.items()):
         rules += _attack_rules("drill", name, result, policy)
-    verdicts = {rule.verdict for rule in rules}
+    used = [_waiver_of(rule, waivers, policy) for rule in rules]
+    rules = [
+        rule if waiver is None else rule.model_copy(update={"waiver": str(waiver)})
+        for rule, waiver in zip(rules, used, strict=True)
+    ]
+    verdicts = {rule.verdict for rule in rules if rule.waiver is None}
     return GateDecision(
         decision="refused" if "refused" in verdicts else "inconclusive" if "inconclusive" in verdicts else "accepted",
         rules=rules,
+        waivers=tuple(waiver for waiver in waivers if waiver in used),
         policy=policy,
         policy_sha256=policy.sha256,
         report_sha256=report_sha256(report),
@@ -86,7 +82,7 @@ def _report_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleResu
     """Is there evidence at all, is it what the policy asks for, and can every number of it be read?"""
     tested = sorted({*report.candidate.attacks, *report.drills})
     missing = sorted(set(policy.required_attacks) - set(tested))
-    yield _rule(
+    yield a_rule(
         "required_attacks",
         limit=max(1, len(set(policy.required_attacks))),
         passes=None if missing or not tested else True,
@@ -96,7 +92,7 @@ def _report_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleResu
         measured=len(tested),
     )
     unreadable = sorted(_not_finite(report.model_dump(), "report"))
-    yield _rule(
+    yield a_rule(
         "finite_numbers",
         limit=0,
         passes=None if unreadable else True,
@@ -106,17 +102,48 @@ def _report_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleResu
     )
 
 
+def _data_rules(validation: ValidationReport | None, policy: Policy) -> Iterator[RuleResult]:
+    """Rows that validation set aside; a delivery that is mostly suspect is no basis for a model."""
+    limit = policy.max_quarantined_share
+    if limit is None:
+        return
+    rows = validation.rows if validation else 0
+    share = len(validation.quarantined) / rows if validation and rows else None
+    yield a_rule(
+        "max_quarantined_share",
+        limit=limit,
+        passes=None if share is None else share <= limit + ROUNDING,
+        fact=f"Validation set aside {percent(share)} of {rows} delivered rows; the policy allows {percent(limit)}.",
+        advice="Look at quarantined.csv: leave out the source that the rows come from, or correct a check that is "
+        "wrong, and run again.",
+        measured=share,
+        n=rows,
+    )
+
+
+def _waiver_of(rule: RuleResult, waivers: Sequence[Waiver], policy: Policy) -> Waiver | None:
+    """The signed waiver that accepts the bound of a refused rule; what was not measured cannot be accepted."""
+    if rule.verdict != "refused" or rule.bound is None:
+        return None
+    for waiver in waivers:
+        same = (waiver.rule, waiver.evidence, waiver.attack) == (rule.rule, rule.evidence, rule.attack)
+        over = waiver.value - rule.bound if rule.rule == "min_cacc" else rule.bound - waiver.value
+        if same and over <= ROUNDING and is_signed(waiver, policy.waiver_keys):
+            return waiver
+    return None
+
+
 def _accuracy_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleResult]:
     cacc = report.candidate.cacc
-    usable = _usable(cacc)
+    usable = is_usable(cacc)
     advice = "Train for more epochs, raise the rank, or add test rows, which narrows the bound."
     if policy.min_cacc is not None:
-        yield _rule(
+        yield a_rule(
             "min_cacc",
             limit=policy.min_cacc,
-            passes=cacc.lower95 >= policy.min_cacc - _ROUNDING if usable else None,
-            fact=f"Clean accuracy is {_percent(cacc.value)} of {cacc.n} rows, at least {_percent(cacc.lower95)} (95 % "
-            f"bound); the policy asks for {_percent(policy.min_cacc)}.",
+            passes=cacc.lower95 >= policy.min_cacc - ROUNDING if usable else None,
+            fact=f"Clean accuracy is {percent(cacc.value)} of {cacc.n} rows, at least {percent(cacc.lower95)} (95 % "
+            f"bound); the policy asks for {percent(policy.min_cacc)}.",
             advice=advice,
             measured=cacc.value,
             bound=cacc.lower95,
@@ -124,8 +151,8 @@ def _accuracy_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleRe
         )
     if policy.max_cacc_drop is not None:
         control = report.comparisons.get("undefended")
-        if control is None or not _usable(control.cacc):
-            yield _rule(
+        if control is None or not is_usable(control.cacc):
+            yield a_rule(
                 "max_cacc_drop",
                 limit=policy.max_cacc_drop,
                 passes=None,
@@ -135,12 +162,12 @@ def _accuracy_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleRe
             )
             return
         drop = control.cacc.value - cacc.lower95
-        yield _rule(
+        yield a_rule(
             "max_cacc_drop",
             limit=policy.max_cacc_drop,
-            passes=drop <= policy.max_cacc_drop + _ROUNDING if usable else None,
-            fact=f"The lower 95 % bound of the clean accuracy, {_percent(cacc.lower95)}, is {_points(drop)} under the "
-            f"undefended control's {_percent(control.cacc.value)}; the policy allows {_points(policy.max_cacc_drop)}.",
+            passes=drop <= policy.max_cacc_drop + ROUNDING if usable else None,
+            fact=f"The lower 95 % bound of the clean accuracy, {percent(cacc.lower95)}, is {points(drop)} under the "
+            f"undefended control's {percent(control.cacc.value)}; the policy allows {points(policy.max_cacc_drop)}.",
             advice=advice,
             measured=control.cacc.value - cacc.value,
             bound=drop,
@@ -149,24 +176,26 @@ def _accuracy_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleRe
 
 
 def _attack_rules(evidence: Evidence, name: str, result: AttackResult, policy: Policy) -> Iterator[RuleResult]:
-    about = partial(_rule, subject=f"{evidence.capitalize()}, {name}: ", attack=name, evidence=evidence, n=result.asr.n)
+    about = partial(
+        a_rule, subject=f"{evidence.capitalize()}, {name}: ", attack=name, evidence=evidence, n=result.asr.n
+    )
     yield from _strength_rules(about, result, policy)
     asr = result.asr
-    usable = _usable(asr)
+    usable = is_usable(asr)
     advice = "Quarantine suspected rows, enlarge the trusted set or choose a stronger recipe, and train again."
     if policy.max_asr is not None:
         yield about(
             "max_asr",
             limit=policy.max_asr,
-            passes=asr.upper95 <= policy.max_asr + _ROUNDING if usable else None,
-            fact=f"the attack succeeds in {_percent(asr.value)} of {asr.n} rows, at most {_percent(asr.upper95)} (95 % "
-            f"bound); the policy allows {_percent(policy.max_asr)}.",
+            passes=asr.upper95 <= policy.max_asr + ROUNDING if usable else None,
+            fact=f"the attack succeeds in {percent(asr.value)} of {asr.n} rows, at most {percent(asr.upper95)} (95 % "
+            f"bound); the policy allows {percent(policy.max_asr)}.",
             advice=advice,
             measured=asr.value,
             bound=asr.upper95,
         )
     if policy.max_asr_over_floor is not None:
-        if result.floor is None or not _usable(result.floor):
+        if result.floor is None or not is_usable(result.floor):
             yield about(
                 "max_asr_over_floor",
                 limit=policy.max_asr_over_floor,
@@ -179,9 +208,9 @@ def _attack_rules(evidence: Evidence, name: str, result: AttackResult, policy: P
         yield about(
             "max_asr_over_floor",
             limit=policy.max_asr_over_floor,
-            passes=over <= policy.max_asr_over_floor + _ROUNDING if usable else None,
-            fact=f"the upper 95 % bound of the attack's success, {_percent(asr.upper95)}, is {_points(over)} above its "
-            f"floor of {_percent(result.floor.value)}; the policy allows {_points(policy.max_asr_over_floor)}.",
+            passes=over <= policy.max_asr_over_floor + ROUNDING if usable else None,
+            fact=f"the upper 95 % bound of the attack's success, {percent(asr.upper95)}, is {points(over)} above its "
+            f"floor of {percent(result.floor.value)}; the policy allows {points(policy.max_asr_over_floor)}.",
             advice=f"{advice} Where the rate itself is near its floor, add test rows, which narrows the bound.",
             measured=asr.value - result.floor.value,
             bound=over,
@@ -191,13 +220,13 @@ def _attack_rules(evidence: Evidence, name: str, result: AttackResult, policy: P
 def _strength_rules(about: Callable[..., RuleResult], result: AttackResult, policy: Policy) -> Iterator[RuleResult]:
     """Does the attack prove anything? A weak one is no evidence for the candidate, and none against it."""
     control = result.control_asr
-    strong = control is not None and policy.min_control_asr - _ROUNDING <= control <= 1 and result.conclusive
+    strong = control is not None and policy.min_control_asr - ROUNDING <= control <= 1 and result.conclusive
     yield about(
         "min_control_asr",
         limit=policy.min_control_asr,
         passes=True if strong else None,
-        fact=f"on the undefended control the attack succeeds in {_percent(control)} of the rows; the policy asks for "
-        f"{_percent(policy.min_control_asr)}.",
+        fact=f"on the undefended control the attack succeeds in {percent(control)} of the rows; the policy asks for "
+        f"{percent(policy.min_control_asr)}.",
         advice="An attack that fails without a defence proves nothing: raise its poison rate, or train the control "
         "longer.",
         measured=control,
@@ -214,44 +243,10 @@ def _strength_rules(about: Callable[..., RuleResult], result: AttackResult, poli
         "transform_rate",
         limit=0,
         passes=True if 0 < result.transform_rate <= 1 else None,
-        fact=f"the trigger went into {_percent(result.transform_rate)} of the rows it was meant for.",
+        fact=f"the trigger went into {percent(result.transform_rate)} of the rows it was meant for.",
         advice="Nothing was attacked: see what this attack needs.",
         measured=result.transform_rate,
     )
-
-
-def _rule(
-    rule: str,
-    *,
-    limit: float,
-    passes: bool | None,
-    fact: str,
-    advice: str,
-    subject: str = "",
-    attack: str | None = None,
-    evidence: Evidence | None = None,
-    measured: float | None = None,
-    bound: float | None = None,
-    n: int | None = None,
-) -> RuleResult:
-    """`passes` is None where the evidence is missing or too weak to say."""
-    return RuleResult(
-        rule=rule,
-        attack=attack,
-        evidence=evidence,
-        measured=_finite(measured),
-        bound=_finite(bound),
-        limit=limit,
-        n=n,
-        verdict="inconclusive" if passes is None else "accepted" if passes else "refused",
-        reason=f"{subject}{fact}" if passes else f"{subject}{fact} {advice}",
-    )
-
-
-def _usable(rate: Rate) -> bool:
-    """Rows were measured, and the bounds are fractions around the value; False for NaN."""
-    ordered = rate.lower95 - _ROUNDING <= rate.value <= rate.upper95 + _ROUNDING
-    return rate.n >= 1 and 0 <= rate.lower95 <= 1 and 0 <= rate.value <= 1 and 0 <= rate.upper95 <= 1 and ordered
 
 
 def _not_finite(item: Any, path: str) -> Iterator[str]:
@@ -265,16 +260,3 @@ def _not_finite(item: Any, path: str) -> Iterator[str]:
     elif isinstance(item, list):
         for index, value in enumerate(item):
             yield from _not_finite(value, f"{path}[{index}]")
-
-
-def _finite(number: float | None) -> float | None:
-    """None for NaN and infinity, which JSON cannot hold."""
-    return number if number is not None and math.isfinite(number) else None
-
-
-def _percent(rate: float | None) -> str:
-    return "an unknown share" if _finite(rate) is None else f"{rate:.1%}"
-
-
-def _points(difference: float) -> str:
-    return "an unknown number of points" if _finite(difference) is None else f"{100 * difference:.1f} points"

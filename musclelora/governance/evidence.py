@@ -6,6 +6,7 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance import promotion, registry, tracking
 from musclelora.governance.decision import GateDecision
+from musclelora.governance.manifest import VALIDATION
 from musclelora.governance.model_card import model_card
 from musclelora.governance.registered import RegisteredVersion
 from musclelora.training.defended_model import DefendedModel
@@ -75,7 +76,7 @@ def _files(evidence: Evidence, name: str) -> dict[str, str]:
     record = evidence.models["candidate"].record
     card = model_card(record, evidence.report, evidence.decision, evidence.validation, name)
     return {
-        "validation_report.json": evidence.validation.model_dump_json(indent=1),
+        VALIDATION: evidence.validation.model_dump_json(indent=1),
         "training.json": record.model_dump_json(indent=1),
         registry.CARD: card,
         **evidence.pages,

@@ -17,10 +17,11 @@ from musclelora.errors import ModelError
 from musclelora.evaluation.report import RobustnessReport
 from musclelora.frozen import Frozen
 from musclelora.governance.decision import GateDecision, decide
+from musclelora.validation.report import ValidationReport
 
 FOLDER = "evidence"
 MANIFEST = f"{FOLDER}/manifest.json"
-DECISION, REPORT = "gate_decision.json", "robustness_report.json"
+DECISION, REPORT, VALIDATION = "gate_decision.json", "robustness_report.json", "validation_report.json"
 # MLflow writes it into every folder that it downloads by a models:/ address.
 ADDED_BY_DOWNLOAD = "registered_model_meta"
 # What torch, joblib and pickle write: loading one runs code of whoever wrote it.
@@ -111,12 +112,14 @@ def _decision(folder: Path, manifest: Manifest) -> GateDecision:
     try:
         decision = GateDecision.model_validate_json(_read(folder / FOLDER / DECISION))
         report = RobustnessReport.model_validate_json(_read(folder / FOLDER / REPORT))
+        listed = f"{FOLDER}/{VALIDATION}" in manifest.files
+        validation = ValidationReport.model_validate_json(_read(folder / FOLDER / VALIDATION)) if listed else None
     except ValidationError as error:
         raise VerificationError(
             f"The decision or the report in {folder / FOLDER} cannot be read ({error.error_count()} problems): written "
             "by another version of musclelora, or altered. Evaluate and register the model again."
         ) from error
-    again = decide(report, decision.policy)
+    again = decide(report, decision.policy, decision.waivers, validation)
     if again != decision:
         raise VerificationError(
             f"{folder / FOLDER / DECISION} says {decision.decision!r}, but its policy read on {REPORT} gives "

@@ -59,7 +59,11 @@ def _results(report: RobustnessReport) -> list[EvalResult]:
 
 def _decision(decision: GateDecision) -> str:
     lines = [f"## Gate: {decision.decision}", ""]
-    lines += [f"- {_text(reason)}" for reason in decision.reasons] or [f"All {len(decision.rules)} rules passed."]
+    lines += [f"- {_text(reason)}" for reason in decision.reasons] or [
+        f"All {len(decision.rules)} rules passed{' or were waived' if decision.waivers else ''}.",
+        *([""] if decision.waivers else []),
+    ]
+    lines += [f"- Waived: {_text(str(waiver))}" for waiver in decision.waivers]
     return "\n".join([*lines, "", f"Policy `{decision.policy_sha256}`, report `{decision.report_sha256}`."])
 
 

@@ -2,9 +2,10 @@
 
 import hashlib
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from musclelora.frozen import Frozen
+from musclelora.governance.waiver import public_key
 
 
 class Policy(Frozen):
@@ -26,6 +27,23 @@ class Policy(Frozen):
     required_attacks: tuple[str, ...] = Field(
         (), description="attacks that must be among the drills or tried on the candidate; one missing: inconclusive"
     )
+
+    max_quarantined_share: float | None = Field(
+        None, ge=0, le=1, description="share of the delivered rows that validation set aside"
+    )
+    waiver_keys: dict[str, str] = Field(
+        {}, description="who may waive a rule: person and Ed25519 public key (docs/gate.md)"
+    )
+
+    @field_validator("waiver_keys")
+    @classmethod
+    def _are_keys(cls, keys: dict[str, str]) -> dict[str, str]:
+        for person, key in keys.items():
+            try:
+                public_key(key)
+            except ValueError as error:  # binascii.Error is one
+                raise ValueError(f"the key of {person!r} is no Ed25519 public key in base64 ({error})") from error
+        return keys
 
     @property
     def sha256(self) -> str:

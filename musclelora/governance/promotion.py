@@ -6,6 +6,7 @@ line, so whoever is killed in between leaves the champion that was, or the new o
 """
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Literal
 
 from musclelora.errors import RegistryError
@@ -14,6 +15,7 @@ from musclelora.governance.ledger_store import LedgerStore
 from musclelora.governance.manifest import Verified
 from musclelora.governance.tracking import mlflow_errors
 from musclelora.governance.verification import verify_version
+from musclelora.governance.waiver import check_waivers
 
 # A line can be lost to a move that does not touch the champion (a registration); then the next is tried.
 _ATTEMPTS = 100
@@ -103,6 +105,7 @@ def _move(
             "version may; see its reasons, train and register again."
         )
     ledger.create()
+    _check_waivers(ledger, version, verified)
     for _ in range(_ATTEMPTS):
         chain = ledger.read()
         now = aliases_of(ledger, chain)
@@ -123,6 +126,15 @@ def _move(
     _follow(ledger)
     ledger.publish()
     return wanted
+
+
+def _check_waivers(ledger: LedgerStore, version: str, verified: Verified) -> None:
+    """A clock that was set back does not revive a waiver: it is not earlier than the newest thing on record."""
+    decision = verified.decision
+    created = ledger.client.get_model_version(ledger.model, version).creation_timestamp  # ms, by the server's clock
+    seen = [datetime.now(timezone.utc), datetime.fromtimestamp(created / 1000, timezone.utc)]
+    seen += [datetime.fromisoformat(entry.time) for entry in ledger.read()]
+    check_waivers(decision.waivers, decision.policy.waiver_keys, ledger.model, max(seen))
 
 
 def _follow(ledger: LedgerStore) -> None:

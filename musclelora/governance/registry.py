@@ -30,6 +30,7 @@ from musclelora.governance.tracking import (
     sqlite_path,
     without_credentials,
 )
+from musclelora.governance.waiver import waiver_tags
 from musclelora.training.defended_model import DefendedModel
 
 STATUS, MANIFEST_SHA256 = "status", "manifest_sha256"
@@ -132,6 +133,7 @@ def _version_tags(
         "base": record.base,
         "base_sha256": record.base_sha256,
         "seed": str(record.seed),
+        **waiver_tags(decision.waivers),
     }
     for file, content in files.items():
         if Path(file).name != file:

@@ -8,6 +8,7 @@ from musclelora.governance.ledger_store import LINE_TAG, LedgerStore
 from musclelora.governance.manifest import FOLDER, Manifest, VerificationError, Verified, read_manifest, verify_folder
 from musclelora.governance.model_store import fetch
 from musclelora.governance.tracking import connect, mlflow_errors
+from musclelora.governance.waiver import waiver_tags
 
 
 def verify_version(name: str, version: str, tracking_uri: str) -> Verified:
@@ -86,6 +87,7 @@ def _check_tags(tags: dict[str, str], verified: Verified, manifest: Manifest, wh
         "decision": decision.decision,
         "policy_sha256": decision.policy_sha256,
         "report_sha256": decision.report_sha256,
+        **waiver_tags(decision.waivers),
     }
     prefix = f"{FOLDER}/"
     for path, sha256 in manifest.files.items():

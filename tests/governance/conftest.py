@@ -13,13 +13,14 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 
 from musclelora.errors import RegistryError
 from musclelora.evaluation.report import AttackResult, ModelResult, Rate, RobustnessReport
-from musclelora.governance.decision import decide
+from musclelora.governance.decision import GateDecision, decide
 from musclelora.governance.ledger import LedgerEntry
 from musclelora.governance.ledger_store import LedgerStore
 from musclelora.governance.manifest import DECISION, MANIFEST, REPORT, Verified, write_evidence
 from musclelora.governance.policy import Policy
 from musclelora.governance.promotion import promote
 from musclelora.governance.tracking import connect, ensure_experiment
+from musclelora.governance.waiver import waiver_tags
 from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.recipes import LoRA, Recipe
 from musclelora.validation.report import ValidationReport
@@ -180,9 +181,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> DefendedModel:
     return DefendedModel(folder)
 
 
-def a_version(store: str, name: str, report: RobustnessReport, folder: Path) -> str:
+def a_version(
+    store: str, name: str, report: RobustnessReport, folder: Path, decision: GateDecision | None = None
+) -> str:
     """A complete version whose model is one small file, in a moment. Returns its number."""
-    decision = decide(report, Policy())
+    decision = decision or decide(report, Policy())
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "model.safetensors").write_bytes(b"weights")
     files = {DECISION: decision.model_dump_json(), REPORT: report.model_dump_json()}
@@ -192,13 +195,17 @@ def a_version(store: str, name: str, report: RobustnessReport, folder: Path) -> 
     run = client.create_run(ensure_experiment(store, "models"))
     client.log_artifacts(run.info.run_id, str(folder), "candidate")
     hashes = json.loads((folder / MANIFEST).read_text())["files"]
-    tags = {
-        "decision": decision.decision,
-        "policy_sha256": decision.policy_sha256,
-        "report_sha256": decision.report_sha256,
-        "manifest_sha256": manifest_sha256,
-        "status": "ready",
-    } | {f"sha256.{file}": hashes[f"evidence/{file}"] for file in files}
+    tags = (
+        {
+            "decision": decision.decision,
+            "policy_sha256": decision.policy_sha256,
+            "report_sha256": decision.report_sha256,
+            "manifest_sha256": manifest_sha256,
+            "status": "ready",
+        }
+        | waiver_tags(decision.waivers)
+        | {f"sha256.{file}": hashes[f"evidence/{file}"] for file in files}
+    )
     source = f"{run.info.artifact_uri}/candidate"
     return str(client.create_model_version(name, source, run_id=run.info.run_id, tags=tags).version)
 

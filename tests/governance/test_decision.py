@@ -13,7 +13,7 @@ from scipy.stats import beta
 from musclelora.evaluation.report import AttackResult, Rate, RobustnessReport
 from musclelora.governance.decision import GateDecision, decide, report_sha256
 from musclelora.governance.policy import Policy
-from tests.governance.conftest import a_model_result, a_rate, a_report, an_attack
+from tests.governance.conftest import a_model_result, a_rate, a_report, a_validation, an_attack
 
 POLICIES = Path(__file__).parents[2] / "configs" / "policies"
 
@@ -184,7 +184,7 @@ def test_a_reason_tells_the_measurement_the_limit_and_what_to_do(policy: Policy)
         assert part in reason
 
 
-@pytest.mark.parametrize("name", ["quickstart", "standard"])
+@pytest.mark.parametrize("name", ["quickstart", "research", "standard", "strict"])
 def test_policy_files_are_policies(name: str) -> None:
     text = (POLICIES / f"{name}.yaml").read_text(encoding="utf-8")
 
@@ -193,6 +193,25 @@ def test_policy_files_are_policies(name: str) -> None:
     assert text.startswith("# For ")
     assert set(yaml.safe_load(text)) == set(Policy.model_fields)  # nothing is left to a default
     assert name != "quickstart" or policy == Policy()
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(0.10, "accepted"), (0.0999, "refused"), (None, "accepted")])
+def test_the_share_of_quarantined_rows_is_limited(limit: float | None, verdict: str) -> None:
+    policy = Policy(max_quarantined_share=limit)
+
+    decision = decide(a_report(), policy, validation=a_validation())  # 100 of 1000 rows
+
+    assert decision.decision == verdict
+    read = [(rule.measured, rule.n) for rule in decision.rules if rule.rule == "max_quarantined_share"]
+    assert read == ([] if limit is None else [(0.1, 1000)])
+
+
+def test_a_limit_on_quarantined_rows_without_a_validation_report_is_inconclusive() -> None:
+    policy = Policy(max_quarantined_share=0.5)
+
+    assert decide(a_report(), policy).decision == "inconclusive"
+    nothing = a_validation().model_copy(update={"rows": 0, "quarantined": {}})
+    assert decide(a_report(), policy, validation=nothing).decision == "inconclusive"
 
 
 @st.composite

@@ -9,9 +9,10 @@ from scipy.stats import beta
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.report import AttackResult, FlippedRow, ModelResult, Rate, RobustnessReport, Role
-from musclelora.governance.decision import GateDecision, RuleResult, Verdict
+from musclelora.governance.decision import GateDecision
 from musclelora.governance.policy import Policy
 from musclelora.governance.registered import RegisteredVersion
+from musclelora.governance.rule import RuleResult, Verdict
 from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.recipes import GradientAlignment, LoRA, RadialScaling, Recipe
 from musclelora.validation.report import Check, ValidationReport
