@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance import promotion, registry, tracking
+from musclelora.governance.bom import BOM, bill_of_materials
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.manifest import VALIDATION
 from musclelora.governance.model_card import model_card
@@ -79,5 +80,6 @@ def _files(evidence: Evidence, name: str) -> dict[str, str]:
         VALIDATION: evidence.validation.model_dump_json(indent=1),
         "training.json": record.model_dump_json(indent=1),
         registry.CARD: card,
+        BOM: bill_of_materials(evidence.models["candidate"], name, evidence.test.sha256),
         **evidence.pages,
     }
