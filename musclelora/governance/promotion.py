@@ -131,6 +131,8 @@ def _move(
 def _check_waivers(ledger: LedgerStore, version: str, verified: Verified) -> None:
     """A clock that was set back does not revive a waiver: it is not earlier than the newest thing on record."""
     decision = verified.decision
+    if not decision.waivers:
+        return
     created = ledger.client.get_model_version(ledger.model, version).creation_timestamp  # ms, by the server's clock
     seen = [datetime.now(timezone.utc), datetime.fromtimestamp(created / 1000, timezone.utc)]
     seen += [datetime.fromisoformat(entry.time) for entry in ledger.read()]

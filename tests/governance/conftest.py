@@ -1,4 +1,4 @@
-"""A tiny model, reports with known numbers, and one migrated MLflow database that each test copies."""
+"""A tiny model, and one migrated MLflow database that each test copies."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from musclelora.errors import RegistryError
-from musclelora.evaluation.report import AttackResult, ModelResult, Rate, RobustnessReport
+from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance.decision import GateDecision, decide
 from musclelora.governance.ledger import LedgerEntry
 from musclelora.governance.ledger_store import LedgerStore
@@ -23,63 +23,10 @@ from musclelora.governance.tracking import connect, ensure_experiment
 from musclelora.governance.waiver import waiver_tags
 from musclelora.training.defended_model import RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.recipes import LoRA, Recipe
-from musclelora.validation.report import ValidationReport
+from tests.governance.reports import LABELS
 
-LABELS = ["negative", "positive"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "film", "was", "is", "good", "bad", "dull", "fine"]
 PROBES = ["a good film", "the film was bad", "good good good " * 20]
-
-
-def a_rate(value: float, n: int = 1000, half_width: float = 0.02) -> Rate:
-    return Rate(value=value, n=n, lower95=max(0.0, value - half_width), upper95=min(1.0, value + half_width))
-
-
-def an_attack(
-    asr: float = 0.08, floor: float | None = 0.06, control: float | None = 0.98, n: int = 1000
-) -> AttackResult:
-    return AttackResult(
-        attack="badnets",
-        target="positive",
-        asr=a_rate(asr, n),
-        floor=None if floor is None else a_rate(floor, n),
-        untriggered=a_rate(0.05, n),
-        control_asr=control,
-        transform_rate=1.0,
-        conclusive=True,
-        examples=[],
-    )
-
-
-def a_model_result(cacc: float = 0.88, attacks: dict[str, AttackResult] | None = None) -> ModelResult:
-    return ModelResult(
-        role="candidate",
-        recipe="musclelora",
-        train_rows=100,
-        trainable_parameters=10,
-        train_seconds=1.0,
-        cacc=a_rate(cacc),
-        confusion=[[440, 60], [60, 440]],
-        attacks=attacks or {},
-    )
-
-
-def a_report(
-    drills: dict[str, AttackResult] | None = None,
-    attacks: dict[str, AttackResult] | None = None,
-    cacc: float = 0.88,
-    undefended_cacc: float | None = 0.90,
-) -> RobustnessReport:
-    """Passes the default policy unless an argument says otherwise."""
-    undefended = {} if undefended_cacc is None else {"undefended": a_model_result(undefended_cacc)}
-    return RobustnessReport(
-        label_names=LABELS,
-        test_rows=1000,
-        test_sha256="7" * 64,
-        candidate=a_model_result(cacc, attacks),
-        comparisons=undefended,
-        drills={"badnets": an_attack()} if drills is None else drills,
-        not_tested=["style transfer"],
-    )
 
 
 def a_record() -> TrainingRecord:
@@ -120,19 +67,6 @@ def a_record() -> TrainingRecord:
         best_epoch=2,
         seconds=12.5,
         logit_difference=1e-6,
-    )
-
-
-def a_validation() -> ValidationReport:
-    return ValidationReport(
-        train_sha256="d" * 64,
-        trusted_sha256="e" * 64,
-        rows=1000,
-        accepted_rows=900,
-        label_counts={"negative": 450, "positive": 450},
-        source_counts={"shop | <b>": 600, "forum": 300},
-        checks=[],
-        quarantined={f"row-{index}": ["group_scan"] for index in range(100)},
     )
 
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from musclelora.evaluation.report import RobustnessReport
 from pipelines.cli import main
-from tests.governance.conftest import a_report, a_version, aliases, an_attack
+from tests.governance.conftest import a_version, aliases
+from tests.governance.reports import a_report, an_attack
 
 Command = Callable[..., Result]
 

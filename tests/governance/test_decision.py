@@ -13,9 +13,14 @@ from scipy.stats import beta
 from musclelora.evaluation.report import AttackResult, Rate, RobustnessReport
 from musclelora.governance.decision import GateDecision, decide, report_sha256
 from musclelora.governance.policy import Policy
-from tests.governance.conftest import a_model_result, a_rate, a_report, a_validation, an_attack
+from tests.governance.reports import a_model_result, a_rate, a_report, a_validation, an_attack
 
 POLICIES = Path(__file__).parents[2] / "configs" / "policies"
+
+
+@pytest.fixture
+def policy() -> Policy:
+    return Policy()
 
 
 def verdict_of(decision: GateDecision, rule: str) -> str:
@@ -124,6 +129,43 @@ def test_missing_or_unreadable_evidence_is_inconclusive(report: RobustnessReport
     assert decision.decision == "inconclusive"
     assert decision.reasons
     assert GateDecision.model_validate_json(decision.model_dump_json()) == decision  # no NaN is left in it
+
+
+def test_a_difference_that_is_not_exact_in_binary_passes_on_its_limit_and_not_much_beyond() -> None:
+    """0.9 - 0.8 is 0.09999999999999998, and 0.4 - 0.3 a little more than 0.1."""
+    over = changed(a_report(), asr=Rate(value=0.38, n=1000, lower95=0.35, upper95=0.40), floor=a_rate(0.30))
+    [rule] = [rule for rule in decide(over, Policy()).rules if rule.rule == "max_asr_over_floor"]
+
+    assert rule.measured == pytest.approx(0.08)
+    assert rule.bound == pytest.approx(0.10)
+    assert rule.verdict == "accepted"
+
+
+@pytest.mark.parametrize(("required", "limit"), [((), 1), (("badnets",), 1), (("addsent", "badnets", "badnets"), 2)])
+def test_the_limit_of_attacks_is_how_many_the_policy_asks_for(required: tuple[str, ...], limit: int) -> None:
+    rules = decide(a_report(), Policy(required_attacks=required)).rules
+
+    assert {rule.limit for rule in rules if rule.rule == "required_attacks"} == {limit}
+
+
+BROKEN_RATES = [
+    {"lower95": -0.1},
+    {"lower95": 1.1, "value": 1.0, "upper95": 1.0},
+    {"value": -0.1, "lower95": -0.1},
+    {"value": 1.1, "upper95": 1.1},
+    {"upper95": 1.5},
+    {"lower95": 0.5},
+    {"upper95": 0.01},
+]
+
+
+@pytest.mark.parametrize("fields", BROKEN_RATES)
+@pytest.mark.parametrize("where", ["asr", "floor"])
+def test_a_rate_whose_bounds_are_no_fractions_around_it_is_not_read(where: str, fields: dict[str, float]) -> None:
+    broken = changed(a_report(), **{where: a_rate(0.05).model_copy(update=fields)})
+    policy = Policy(max_asr=1.0, max_asr_over_floor=1.0)
+
+    assert verdict_of(decide(broken, policy), "max_asr_over_floor") == "inconclusive"
 
 
 def test_the_reports_hash_is_of_the_evidence_not_of_how_long_it_took() -> None:

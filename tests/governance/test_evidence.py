@@ -25,7 +25,8 @@ from musclelora.governance.registered import RegisteredVersion
 from musclelora.governance.tracking import connect, sqlite_path
 from musclelora.governance.verification import verify_ledger, verify_version
 from musclelora.training.defended_model import DefendedModel
-from tests.governance.conftest import LABELS, PROBES, a_report, a_validation, a_version, aliases, an_attack
+from tests.governance.conftest import PROBES, a_version, aliases
+from tests.governance.reports import LABELS, a_report, a_validation, an_attack
 
 NAME = "reviews"
 ROOT = Path(__file__).parents[2]

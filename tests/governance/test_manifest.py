@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from musclelora.governance.decision import decide
 from musclelora.governance.manifest import DECISION, MANIFEST, REPORT, VerificationError, verify_folder, write_evidence
 from musclelora.governance.policy import Policy
-from tests.governance.conftest import a_report, an_attack
+from tests.governance.reports import a_report, an_attack
 
 REPORT_TEXT = a_report().model_dump_json()
 DECISION_TEXT = decide(a_report(), Policy()).model_dump_json()

@@ -9,7 +9,8 @@ from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance.decision import decide
 from musclelora.governance.model_card import model_card
 from musclelora.governance.policy import Policy
-from tests.governance.conftest import a_record, a_report, a_validation, an_attack
+from tests.governance.conftest import a_record
+from tests.governance.reports import a_report, a_validation, an_attack
 
 
 def card_of(report: RobustnessReport) -> str:

@@ -19,7 +19,8 @@ from musclelora.governance.manifest import VerificationError
 from musclelora.governance.promotion import promote, rollback
 from musclelora.governance.tracking import connect, sqlite_path
 from musclelora.governance.verification import verify_ledger, verify_version
-from tests.governance.conftest import a_report, a_version, aliases, an_attack, promote_together
+from tests.governance.conftest import a_version, aliases, promote_together
+from tests.governance.reports import a_report, an_attack
 
 NAME = "reviews"
 ACCEPTED = a_report()

@@ -31,7 +31,8 @@ from musclelora.governance.registry import check_reachable, register
 from musclelora.governance.tracking import connect, start_run
 from musclelora.governance.verification import verify_version
 from musclelora.training.defended_model import DefendedModel
-from tests.governance.conftest import LABELS, PROBES, a_report, aliases, an_attack
+from tests.governance.conftest import PROBES, aliases
+from tests.governance.reports import LABELS, a_report, an_attack
 
 NAME = "reviews"
 REFUSED = a_report(drills={"badnets": an_attack(asr=0.9)})

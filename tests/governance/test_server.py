@@ -19,7 +19,8 @@ from musclelora.governance.ledger_store import LedgerStore
 from musclelora.governance.promotion import promote, rollback
 from musclelora.governance.tracking import connect
 from musclelora.governance.verification import verify_ledger, verify_version
-from tests.governance.conftest import a_report, a_version, aliases, promote_together
+from tests.governance.conftest import a_version, aliases, promote_together
+from tests.governance.reports import a_report
 from tests.governance.test_serving import wait_until_up
 
 NAME = "reviews"

@@ -19,7 +19,8 @@ from musclelora.governance.promotion import promote
 from musclelora.governance.registry import register
 from musclelora.governance.tracking import start_run
 from musclelora.training.defended_model import DefendedModel
-from tests.governance.conftest import LABELS, PROBES, a_report
+from tests.governance.conftest import PROBES
+from tests.governance.reports import LABELS, a_report
 
 WAIT_SECONDS = 120
 

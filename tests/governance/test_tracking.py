@@ -23,7 +23,8 @@ from musclelora.governance.tracking import (
     start_run,
     without_credentials,
 )
-from tests.governance.conftest import a_model_result, a_record, a_report, an_attack
+from tests.governance.conftest import a_record
+from tests.governance.reports import a_model_result, a_report, an_attack
 
 
 def test_an_experiment_is_made_once_with_artifacts_beside_the_database(store: str, tmp_path: Path) -> None:
