@@ -1,0 +1,124 @@
+"""Every attack of the registry against an undefended model: `python -m benchmarks.rule_based_attacks [--quick]`.
+
+Rows: those of configs/quickstart.yaml with 3,000 for training, 10 % of which each attack poisons. The undefended recipe
+is trained on them from the embedded backbone. Reported per attack: CACC; ASR on the triggered test rows; the same rows
+on the model trained without poison (floor), and before the trigger went in (untriggered); the share of the test rows
+that could carry it (transform rate); and, where there are decoys, the share of rows with a part of the trigger that are
+called the target. An attack under 80 % proves nothing as a drill. Resumable: each training is written when it is done.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks import results
+from musclelora.attacks.base import Attack, poison, triggered_rows
+from musclelora.attacks.registry import ATTACKS
+from musclelora.config import load_config
+from musclelora.data.records import TextDataset
+from musclelora.evaluation.metrics import ASR, CACC
+from musclelora.ingest import Delivery, ingest
+from musclelora.training.backbone import Backbone, resolve_backbone
+from musclelora.training.defended_model import DefendedModel
+from musclelora.training.fit import train
+from musclelora.training.predict import logits_of
+from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import RecipeChoice
+
+CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+TARGET, SEED, RATE, ROWS, STRONG, MAX_LENGTH = "1", 42, 0.1, 3000, 0.8, 128
+CLEAN = "clean"
+
+
+def measure(rows: TextDataset, delivery: Delivery, backbone: Backbone, attacks: dict[str, Attack]) -> dict[str, Any]:
+    """Train on `rows`; CACC, and what the model makes of the test rows under each of `attacks`."""
+    names = list(delivery.trusted.label_names)
+    recipe = resolve_recipe(RecipeChoice(name="none"), "minilm")
+    with TemporaryDirectory() as folder:
+        options: dict[str, Any] = {"recipe": recipe, "backbone": backbone, "max_length": MAX_LENGTH, "seed": SEED}
+        model: DefendedModel = train(rows, delivery.trusted, delivery.dev, folder=Path(folder), **options)
+        loaded = model.load()
+
+    def asr(of: TextDataset) -> dict[str, Any]:
+        return ASR(names.index(TARGET)).compute(predictions=classes(of), references=of.label_ids(names))["asr"]
+
+    def classes(of: TextDataset) -> Any:
+        return logits_of(*loaded, of.texts, MAX_LENGTH).argmax(1)
+
+    def under(attack: Attack) -> dict[str, Any]:
+        triggered, untriggered = triggered_rows(delivery.test, attack, target=TARGET, seed=SEED)
+        others = sum(label != TARGET for label in delivery.test.labels)
+        found = {"asr": asr(triggered), "untriggered": asr(untriggered)["value"]}
+        found["transform_rate"] = round(len(triggered) / others, 4)
+        if attack.decoy is not None:
+            part = Attack(attack.name, attack.label_mode, attack.decoy)
+            found["decoy"] = asr(triggered_rows(delivery.test, part, target=TARGET, seed=SEED)[0])["value"]
+        return found
+
+    truth = delivery.test.label_ids(names)
+    return {
+        "cacc": CACC().compute(predictions=classes(delivery.test), references=truth)["cacc"]["value"],
+        "attacks": {name: under(attack) for name, attack in attacks.items()},
+        "seconds": round(model.record.seconds, 1),
+    }
+
+
+def rows_of(done: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per attack that was trained on."""
+    floors = done[CLEAN]["attacks"]
+    return [
+        {
+            "attack": name,
+            "recipe": "none",
+            "cacc": result["cacc"],
+            "asr": result["attacks"][name]["asr"]["value"],
+            "asr_upper95": result["attacks"][name]["asr"]["upper95"],
+            "n": result["attacks"][name]["asr"]["n"],
+            "floor": floors[name]["asr"]["value"],
+            "seconds": result["seconds"],
+            **{key: value for key, value in result["attacks"][name].items() if key != "asr"},
+        }
+        for name, result in done.items()
+        if name != CLEAN
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the same code on 300 rows")
+    quick = parser.parse_args().quick
+    name = "rule_based_attacks_quick" if quick else "rule_based_attacks"
+    sizes = {"train": 300, "test": 200} if quick else {"train": ROWS}
+    changes = (f"data.split.{part}={count}" for part, count in sizes.items())
+    config = load_config(CONFIG, ("data.demonstration=null", *changes))
+    delivery, backbone = ingest(config.data, SEED, TARGET), resolve_backbone(config.model.base)
+    file = results.FOLDER / f"{name}.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"models": {}}
+    done: dict[str, Any] = {}
+    for trained_on in (CLEAN, *ATTACKS):
+        attacks = ATTACKS if trained_on == CLEAN else {trained_on: ATTACKS[trained_on]}
+        rows = delivery.train
+        if trained_on != CLEAN:
+            rows = poison(rows, ATTACKS[trained_on], rate=RATE, target=TARGET, seed=SEED)
+        triggered = [triggered_rows(delivery.test, attack, target=TARGET, seed=SEED)[0] for attack in attacks.values()]
+        decides = [backbone.sha256, *(part.sha256 for part in (rows, delivery.dev, delivery.test, *triggered))]
+        key = hashlib.sha256(" ".join(decides).encode()).hexdigest()[:16]
+        known = before["models"].get(trained_on, {})
+        if known.get("key") != key:
+            known = {"key": key, **measure(rows, delivery, backbone, attacks)}
+        done[trained_on] = known
+        before["models"] |= done
+        results.FOLDER.mkdir(exist_ok=True)
+        file.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
+        print(trained_on, json.dumps(known), flush=True)
+    rows = rows_of(done)
+    weak = [row["attack"] for row in rows if row["asr"] < STRONG]
+    about = {"backbone": backbone.name, "train_sha256": delivery.train.sha256, "test_sha256": delivery.test.sha256}
+    results.write(name, {"rows": rows, "weak": weak}, **about, seed=SEED, rate=RATE, models=done)
+
+
+if __name__ == "__main__":
+    main()
