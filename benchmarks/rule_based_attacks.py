@@ -114,10 +114,10 @@ def main() -> None:
         results.FOLDER.mkdir(exist_ok=True)
         file.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
         print(trained_on, json.dumps(known), flush=True)
-    rows = rows_of(done)
-    weak = [row["attack"] for row in rows if row["asr"] < STRONG]
+    found = rows_of(done)
+    weak = [row["attack"] for row in found if row["asr"] < STRONG]
     about = {"backbone": backbone.name, "train_sha256": delivery.train.sha256, "test_sha256": delivery.test.sha256}
-    results.write(name, {"rows": rows, "weak": weak}, **about, seed=SEED, rate=RATE, models=done)
+    results.write(name, {"rows": found, "weak": weak}, **about, seed=SEED, rate=RATE, models=done)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ ROWS_SHOWN = 20
 LABELS_SHOWN = 30
 QUARANTINED_SHOWN = 50
 EXAMPLES_PER_ATTACK = 3
+PROBES_WITH_EXAMPLES = 3
 SEVERITY: tuple[Outcome, ...] = ("pass", "warn", "quarantine", "stop")
 ROLES = {
     "undefended": "Undefended control",
     "trusted_only": "Trusted rows alone",
+    "floor": "Floor model",
     "candidate": "Candidate",
 }
 
@@ -206,6 +208,9 @@ def _flips(report: RobustnessReport, models: list[ModelResult]) -> Iterator[Flip
     for name, result in report.drills.items():
         if result.examples:
             yield Flips("Drill", name, result.target, result.examples[:EXAMPLES_PER_ATTACK])
+    for probe in report.probes[:PROBES_WITH_EXAMPLES]:
+        if probe.examples:
+            yield Flips("Probe", f"“{probe.trigger}”", probe.target, probe.examples[:EXAMPLES_PER_ATTACK])
 
 
 def _fields(record: BaseModel, under: str = "") -> Iterator[Field]:

@@ -3,12 +3,12 @@
 import difflib
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from musclelora.data.config import DataConfig
+from musclelora.data.config import AuditData, DataConfig
 from musclelora.data.normalise import Label
 from musclelora.data.readers import resolve
 from musclelora.errors import ConfigError, did_you_mean
@@ -19,6 +19,7 @@ from musclelora.training.recipes import Quantization, RecipeChoice
 from musclelora.validation.config import ValidationConfig
 
 PATH_KEYS = ("train", "dev", "test", "dataset")
+Config = TypeVar("Config", bound=Frozen)
 
 
 class ModelConfig(Frozen):
@@ -28,6 +29,13 @@ class ModelConfig(Frozen):
     max_length: int = Field(128, ge=8, le=8192, description="tokens per row; longer rows are cut")
     quantization: Quantization = Field("none", description="4bit: the frozen base in NF4; recipes with adapters only")
     gradient_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
+
+
+class AuditModelConfig(Frozen):
+    """`base`: the encoder of the trusted model that the token scan leans on, named as in a run."""
+
+    base: str = "default"
+    max_length: int = Field(128, ge=8, le=8192, description="tokens per row; longer rows are cut")
 
 
 class EvaluationConfig(Frozen):
@@ -76,12 +84,37 @@ class RunConfig(Frozen):
         return list(dict.fromkeys([*shown, *self.evaluation.attacks]))
 
 
+class AuditConfig(Frozen):
+    """All of an audit: what to try on a model that exists already, and how to judge it (docs/audit.md)."""
+
+    name: str = Field("audit", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    seed: int = Field(42, ge=0)
+    data: AuditData
+    target: Label = Field(description="the label that attacks aim at")
+    attacks: list[str] = Field([], description="built-in triggers to put into the test rows")
+    labels: list[Label] | None = Field(None, description="the model's labels in the order of its outputs")
+    floor: str | None = Field(None, description="a model of the same task that never saw the poison; named like MODEL")
+    search_seconds: float = Field(120, ge=0, description="search of unknown triggers in the weights; needs a floor")
+    model: AuditModelConfig = AuditModelConfig()
+    gate: Policy = Policy()
+
+
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     """Read a YAML file, apply `a.b=c` overrides, resolve relative paths against the file's folder, and check all.
 
     Raises `ConfigError` for a missing or malformed file, an unknown key (with the nearest known one) or a bad value.
     """
-    path = Path(path)
+    config = _validated(RunConfig, Path(path), overrides)
+    check_waivers(config.waivers, config.gate.waiver_keys, config.registry.name, datetime.now(timezone.utc))
+    return config
+
+
+def load_audit_config(path: str | Path, overrides: tuple[str, ...] = ()) -> AuditConfig:
+    """The same for an audit."""
+    return _validated(AuditConfig, Path(path), overrides)
+
+
+def _validated(kind: type[Config], path: Path, overrides: tuple[str, ...]) -> Config:
     raw = _read_yaml(path)
     for override in overrides:
         _apply(raw, override)
@@ -90,11 +123,9 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     _resolve_paths(raw.get("data"), path.parent)
     _resolve_model(raw.get("model"), path.parent)
     try:
-        config = RunConfig.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + " ".join(_explain(problem) for problem in error.errors())) from error
-    check_waivers(config.waivers, config.gate.waiver_keys, config.registry.name, datetime.now(timezone.utc))
-    return config
+        raise ConfigError(f"{path}: " + " ".join(_explain(problem, kind) for problem in error.errors())) from error
 
 
 def sign_waiver(path: Path, key: Path) -> str:
@@ -164,7 +195,9 @@ def _resolve_paths(data: Any, folder: Path) -> None:
     """Local paths of the data section become absolute: they are relative to the YAML file, not to who runs it."""
     if not isinstance(data, dict):
         return
-    for section, key in [*((data, key) for key in PATH_KEYS), (data.get("trusted"), "path")]:
+    ready_made = data.get("triggered")
+    triggered = [(ready_made, attack) for attack in ready_made] if isinstance(ready_made, dict) else []
+    for section, key in [*((data, key) for key in PATH_KEYS), (data.get("trusted"), "path"), *triggered]:
         if isinstance(section, dict) and isinstance(section.get(key), str) and "://" not in section[key]:
             resolved = resolve(section[key], folder)
             if resolved.kind == "path":
@@ -178,12 +211,12 @@ def _resolve_model(model: Any, folder: Path) -> None:
         model["base"] = str((folder / Path(base).expanduser()).resolve())
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[BaseModel]) -> str:
     """One sentence on one problem that pydantic found."""
     where = ".".join(str(part) for part in problem["loc"]) or "config"
     if problem["type"] == "extra_forbidden":
         *parents, wrong = problem["loc"]
-        return f"unknown key {where!r}. {did_you_mean(str(wrong), _fields_at(parents))}"
+        return f"unknown key {where!r}. {did_you_mean(str(wrong), _fields_at(parents, kind))}"
     if problem["type"] == "missing":
         return f"{where} is required."
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
@@ -192,9 +225,9 @@ def _explain(problem: Any) -> str:
     return f"{where}: {message}" + ("." if isinstance(problem["input"], dict) else f" (given: {problem['input']!r}).")
 
 
-def _fields_at(parents: list[str | int]) -> list[str]:
+def _fields_at(parents: list[str | int], kind: type[BaseModel]) -> list[str]:
     """Keys allowed in the section that `parents` leads to."""
-    model: Any = RunConfig
+    model: Any = kind
     for parent in parents:
         annotation = model.model_fields[parent].annotation if parent in model.model_fields else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 
 from musclelora.attacks.base import poison
 from musclelora.attacks.registry import attack_by_name
-from musclelora.data.config import DataConfig
+from musclelora.data.config import AuditData, DataConfig
 from musclelora.data.readers import read_table
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.data.splits import split
@@ -64,3 +64,23 @@ def _files(config: DataConfig) -> Delivery:
     dev = read(config.dev) if config.dev else test.where([False] * len(test))
     vouched = config.trusted
     return Delivery(train, dev, test, TrustedSet(read(vouched.path), owner=vouched.owner, expires=vouched.expires))
+
+
+@dataclass(frozen=True, eq=False)
+class AuditRows:
+    """The rows of an audit; `train` and `trusted` where there are training rows to scan."""
+
+    test: TextDataset
+    triggered: dict[str, TextDataset]
+    train: TextDataset | None
+    trusted: TrustedSet | None
+
+
+def ingest_audit(config: AuditData, seed: int, target: str) -> AuditRows:
+    """The rows of an audit; raises `DataError` for what cannot be read, or a trusted set not to be relied on."""
+    triggered = {attack: read_table(name, config.columns) for attack, name in config.triggered.items()}
+    if config.dataset is not None or config.train is not None:
+        delivery = ingest(config, seed, target)
+        return AuditRows(delivery.test, triggered, delivery.train, delivery.trusted)
+    test = read_table(str(config.test), config.columns, only_source=config.only_source)
+    return AuditRows(test, triggered, None, None)

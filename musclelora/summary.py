@@ -1,6 +1,6 @@
 """`summary.json`: one run in one file that programs read. Fields are stable; `schema` names their version."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from musclelora.evaluation.report import AttackResult, ModelResult, RobustnessRe
 from musclelora.frozen import Frozen
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.registered import RegisteredVersion
+from musclelora.ingest import AuditRows
 from musclelora.training.defended_model import TrainingRecord
 
 Status = Literal["accepted", "refused", "inconclusive"]
@@ -29,9 +30,11 @@ class TrustedSummary(Frozen):
 
 
 class ModelSummary(Frozen):
+    """`recipe` and `trainable_parameters` are null for an audited model."""
+
     base: str
-    recipe: str
-    trainable_parameters: int
+    recipe: str | None
+    trainable_parameters: int | None
 
 
 class AccuracySummary(Frozen):
@@ -54,11 +57,27 @@ class AttackSummary(Frozen):
 
 
 class ComparedSummary(Frozen):
-    """A model beside the candidate: the undefended control, the trusted rows alone."""
+    """A model beside the candidate: the undefended control, the trusted rows alone, the floor of an audit."""
 
-    recipe: str
+    recipe: str | None
     cacc: AccuracySummary
     attacks: dict[str, AttackSummary]
+
+
+class ProbeSummary(Frozen):
+    """A suspected trigger on the candidate; `z` and `rows` are null for one that a search found in the weights."""
+
+    trigger: str
+    kind: Literal["scan", "search"]
+    target: str
+    position: str
+    z: float | None
+    rows: int | None
+    asr: float
+    n: int
+    upper95: float
+    floor: float | None
+    untriggered: float
 
 
 class GateSummary(Frozen):
@@ -79,7 +98,10 @@ class MlflowSummary(Frozen):
 
 
 class Summary(Frozen):
-    """A finished run. `seconds` are per stage, 0 where it came from the cache."""
+    """A finished run or audit. `seconds` are per stage, 0 where it came from the cache.
+
+    Of an audit `data` and `trusted` are null where no training rows were scanned, `registry` and `mlflow` always.
+    """
 
     schema_: Literal["musclelora/summary/1"] = Field(alias="schema")
     name: str
@@ -88,17 +110,17 @@ class Summary(Frozen):
     device: str
     seconds: dict[str, float]
     peak_memory_mb: float
-    data: DataSummary
-    trusted: TrustedSummary
+    data: DataSummary | None
+    trusted: TrustedSummary | None
     model: ModelSummary
     cacc: AccuracySummary
     attacks: dict[str, AttackSummary]
     drills: dict[str, AttackSummary]
     comparisons: dict[str, ComparedSummary]
-    probes: list[dict[str, Any]]
+    probes: list[ProbeSummary]
     gate: GateSummary
-    registry: RegistrySummary
-    mlflow: MlflowSummary
+    registry: RegistrySummary | None
+    mlflow: MlflowSummary | None
 
 
 def summarise(
@@ -134,15 +156,81 @@ def summarise(
         cacc=_accuracy(report.candidate),
         attacks=_attacks(report.candidate.attacks),
         drills=_attacks(report.drills),
-        comparisons={
-            role: ComparedSummary(recipe=m.recipe, cacc=_accuracy(m), attacks=_attacks(m.attacks))
-            for role, m in report.comparisons.items()
-        },
-        probes=[],
-        gate=GateSummary(decision=decision.decision, reasons=decision.reasons, policy_sha256=decision.policy_sha256),
+        comparisons=_comparisons(report),
+        probes=_probes(report),
+        gate=_gate(decision),
         registry=RegistrySummary(name=registered.name, version=registered.version, aliases=registered.aliases),
         mlflow=MlflowSummary(tracking_uri=registered.tracking_uri, run_id=registered.run_id),
     )
+
+
+def summarise_audit(
+    *,
+    name: str,
+    seed: int,
+    device: str,
+    seconds: dict[str, float],
+    peak_memory_mb: float,
+    rows: AuditRows,
+    report: RobustnessReport,
+    decision: GateDecision,
+) -> Summary:
+    """The same fields for an audit; raises `ValueError` for a report of a run."""
+    if report.audited is None:
+        raise ValueError("this report is of a run, not of an audit")
+    train, trusted = rows.train, rows.trusted
+    return Summary(
+        schema="musclelora/summary/1",
+        name=name,
+        status=decision.decision,
+        seed=seed,
+        device=device,
+        seconds=seconds,
+        peak_memory_mb=peak_memory_mb,
+        data=DataSummary(sha256=train.sha256, rows=len(train), quarantined=0, sources=train.source_counts())
+        if train
+        else None,
+        trusted=TrustedSummary(sha256=trusted.sha256, rows=len(trusted)) if trusted else None,
+        model=ModelSummary(base=report.audited.name, recipe=None, trainable_parameters=None),
+        cacc=_accuracy(report.candidate),
+        attacks=_attacks(report.candidate.attacks),
+        drills={},
+        comparisons=_comparisons(report),
+        probes=_probes(report),
+        gate=_gate(decision),
+        registry=None,
+        mlflow=None,
+    )
+
+
+def _gate(decision: GateDecision) -> GateSummary:
+    return GateSummary(decision=decision.decision, reasons=decision.reasons, policy_sha256=decision.policy_sha256)
+
+
+def _comparisons(report: RobustnessReport) -> dict[str, ComparedSummary]:
+    return {
+        role: ComparedSummary(recipe=m.recipe, cacc=_accuracy(m), attacks=_attacks(m.attacks))
+        for role, m in report.comparisons.items()
+    }
+
+
+def _probes(report: RobustnessReport) -> list[ProbeSummary]:
+    return [
+        ProbeSummary(
+            trigger=probe.trigger,
+            kind=probe.kind,
+            target=probe.target,
+            position=probe.position,
+            z=probe.z,
+            rows=probe.rows,
+            asr=probe.asr.value,
+            n=probe.asr.n,
+            upper95=probe.asr.upper95,
+            floor=probe.floor.value if probe.floor else None,
+            untriggered=probe.untriggered.value,
+        )
+        for probe in report.probes
+    ]
 
 
 def _accuracy(model: ModelResult) -> AccuracySummary:

@@ -65,6 +65,22 @@ _tracking = click.option("--tracking-uri", metavar="URI", help="MLflow.  [MLFLOW
 
 
 @main.command()
+@click.argument("model")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in gate.max_asr=0.2.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder for summary.json and pages.  [runs/<time>-NAME]"
+)
+@_tracking
+def audit(model: str, config: Path, overrides: tuple[str, ...], output: Path | None, tracking_uri: str | None) -> None:
+    """Attack MODEL (a folder, a hub name, or models:/NAME@ALIAS) as CONFIG says, and judge it: safe or not."""
+    try:
+        sys.exit(_audit(model, config, overrides, output, tracking_uri))
+    except (Exception, KeyboardInterrupt) as error:
+        _fail(error)
+
+
+@main.command()
 @click.argument("name")
 @click.argument("version")
 @_tracking
@@ -145,16 +161,39 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
         click.echo(f"models to train: {names}. Nothing was started.")
         click.echo(memory_table(prepared, delivery))
         return 0
-    folder = output or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}"
-    finished = launch(prepared, folder)
+    finished = launch(prepared, output or _folder(config.name))
     click.echo(results_table(finished.report, finished.summary, finished.validation))
     click.echo(quarantine_line(finished.validation))
     if finished.cached_steps:
         click.echo(f"Served from the cache: {', '.join(finished.cached_steps)}.")
     for reason in finished.summary.gate.reasons:
         click.echo(f"- {reason}")
-    click.echo(f"summary.json and the pages are in {folder} (start with {folder / 'robustness.html'})")
+    click.echo(
+        f"summary.json and the pages are in {finished.folder} (start with {finished.folder / 'robustness.html'})"
+    )
     return exit_code(finished.summary.status)
+
+
+def _audit(model: str, path: Path, overrides: tuple[str, ...], output: Path | None, tracking_uri: str | None) -> int:
+    from musclelora.config import load_audit_config
+
+    config = load_audit_config(path, overrides)
+    from transformers.utils.logging import disable_progress_bar
+
+    from pipelines.audit import run_audit
+    from pipelines.table import audit_table, exit_code
+
+    disable_progress_bar()
+    audited = run_audit(model, config, output or _folder(config.name), tracking_uri)
+    click.echo(audit_table(audited.report, audited.summary))
+    for reason in audited.summary.gate.reasons:
+        click.echo(f"- {reason}")
+    click.echo(f"summary.json and the page are in {audited.folder} (start with {audited.folder / 'robustness.html'})")
+    return exit_code(audited.summary.status)
+
+
+def _folder(name: str) -> Path:
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
 
 
 def _fail(error: BaseException) -> None:

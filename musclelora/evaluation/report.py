@@ -2,9 +2,12 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from musclelora.frozen import Frozen
 
-Role = Literal["candidate", "undefended", "trusted_only"]
+Role = Literal["candidate", "undefended", "trusted_only", "floor"]
+Position = Literal["start", "middle", "end"]
 
 
 class Rate(Frozen):
@@ -46,20 +49,57 @@ class AttackResult(Frozen):
 
 
 class ModelResult(Frozen):
-    """One model: the rows it was trained on, clean accuracy, confusion counts [true][predicted], and its attacks."""
+    """One model: how it was trained, clean accuracy, confusion counts [true][predicted], and its attacks.
+
+    How it was trained is None where nobody knows: an audited model may come from anywhere.
+    """
 
     role: Role
-    recipe: str
-    train_rows: int
-    trainable_parameters: int
-    train_seconds: float
+    recipe: str | None
+    train_rows: int | None
+    trainable_parameters: int | None
+    train_seconds: float | None
     cacc: Rate
     confusion: list[list[int]]
     attacks: dict[str, AttackResult]
 
 
+class ProbeResult(Frozen):
+    """A suspected trigger in clean test rows of the other classes, where in the row it works best on the candidate.
+
+    `kind`: `scan` for a word or phrase that the token scan found in `rows` training rows with the z-score `z`; `search`
+    for one that a gradient-guided search made up from the candidate's weights, which no training row need carry.
+    `floor`: the same rows on a model that never saw the suspected rows. `untriggered`: the same rows without the
+    trigger, on the candidate.
+    """
+
+    trigger: str
+    kind: Literal["scan", "search"]
+    target: str
+    position: Position
+    z: float | None
+    rows: int | None
+    asr: Rate
+    floor: Rate | None
+    untriggered: Rate
+    examples: list[FlippedRow]
+
+
+class AuditedModel(Frozen):
+    """A model of which only its files are known: its name, the SHA-256 of its weights, and the same of the floor."""
+
+    name: str
+    sha256: str
+    floor: str | None
+    floor_sha256: str | None
+
+
 class RobustnessReport(Frozen):
-    """The candidate, what it is compared with, and the drills (same recipe, same data plus a known poison)."""
+    """The candidate, what it is compared with, the drills (same recipe, same data plus a known poison), the probes.
+
+    `audited` is set where the candidate was not trained in this run: then there are no controls and no drills, and the
+    only comparison is the floor model, where one is known.
+    """
 
     label_names: list[str]
     test_rows: int
@@ -67,4 +107,6 @@ class RobustnessReport(Frozen):
     candidate: ModelResult
     comparisons: dict[str, ModelResult]
     drills: dict[str, AttackResult]
+    probes: list[ProbeResult] = Field(default_factory=list)
+    audited: AuditedModel | None = None
     not_tested: list[str]

@@ -1,22 +1,26 @@
 """The gate: from a robustness report and a policy to accepted, refused or inconclusive, with every rule that was read.
 
-Evidence is every attack of the candidate and every drill. A number that is missing, not finite or outside 0 to 1 makes
-its rule inconclusive: what was not measured is never a pass.
+Evidence is every attack of the candidate, every drill and every probe. A number that is missing, not finite or outside
+0 to 1 makes its rule inconclusive: what was not measured is never a pass. An audited model was not trained here, so
+that rules which need a training of our own (a control, a drop from it, a quarantine) do not apply to it; its decision
+can refuse it, and cannot release it, since only a training run registers.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from musclelora.evaluation.report import AttackResult, RobustnessReport
+from musclelora.evaluation.report import RobustnessReport
 from musclelora.frozen import Frozen
+from musclelora.governance.attack_rules import attack_rules, probe_rules
 from musclelora.governance.policy import Policy
-from musclelora.governance.rule import ROUNDING, Evidence, RuleResult, Verdict, a_rule, is_usable, percent, points
+from musclelora.governance.rule import ROUNDING, RuleResult, Verdict, a_rule, is_usable, percent, points
 from musclelora.governance.waiver import Waiver, is_signed
 from musclelora.validation.report import ValidationReport
+
+MORE_ACCURACY = "Train for more epochs, raise the rank, or add test rows, which narrows the bound."
 
 
 class GateDecision(Frozen):
@@ -48,11 +52,16 @@ def decide(
     One refused rule refuses, unless a signed waiver covers it; else one inconclusive rule makes the decision
     inconclusive; else it is accepted. Whether a waiver expired is for `waiver.check_waivers` to say.
     """
-    rules = [*_report_rules(report, policy), *_data_rules(validation, policy), *_accuracy_rules(report, policy)]
+    audited = report.audited is not None
+    rules = [*_report_rules(report, policy), *_accuracy_rules(report, policy)]
+    if not audited:
+        rules += [*_data_rules(validation, policy), *_accuracy_drop_rules(report, policy)]
     for name, result in sorted(report.candidate.attacks.items()):
-        rules += _attack_rules("candidate", name, result, policy)
+        rules += attack_rules("candidate", name, result, policy, audited=audited)
     for name, result in sorted(report.drills.items()):
-        rules += _attack_rules("drill", name, result, policy)
+        rules += attack_rules("drill", name, result, policy)
+    for probe in report.probes:
+        rules += probe_rules(probe, policy)
     used = [_waiver_of(rule, waivers, policy) for rule in rules]
     rules = [
         rule if waiver is None else rule.model_copy(update={"waiver": str(waiver)})
@@ -135,20 +144,22 @@ def _waiver_of(rule: RuleResult, waivers: Sequence[Waiver], policy: Policy) -> W
 
 def _accuracy_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleResult]:
     cacc = report.candidate.cacc
-    usable = is_usable(cacc)
-    advice = "Train for more epochs, raise the rank, or add test rows, which narrows the bound."
     if policy.min_cacc is not None:
         yield a_rule(
             "min_cacc",
             limit=policy.min_cacc,
-            passes=cacc.lower95 >= policy.min_cacc - ROUNDING if usable else None,
+            passes=cacc.lower95 >= policy.min_cacc - ROUNDING if is_usable(cacc) else None,
             fact=f"Clean accuracy is {percent(cacc.value)} of {cacc.n} rows, at least {percent(cacc.lower95)} (95 % "
             f"bound); the policy asks for {percent(policy.min_cacc)}.",
-            advice=advice,
+            advice=MORE_ACCURACY,
             measured=cacc.value,
             bound=cacc.lower95,
             n=cacc.n,
         )
+
+
+def _accuracy_drop_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleResult]:
+    cacc = report.candidate.cacc
     if policy.max_cacc_drop is not None:
         control = report.comparisons.get("undefended")
         if control is None or not is_usable(control.cacc):
@@ -165,88 +176,14 @@ def _accuracy_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleRe
         yield a_rule(
             "max_cacc_drop",
             limit=policy.max_cacc_drop,
-            passes=drop <= policy.max_cacc_drop + ROUNDING if usable else None,
+            passes=drop <= policy.max_cacc_drop + ROUNDING if is_usable(cacc) else None,
             fact=f"The lower 95 % bound of the clean accuracy, {percent(cacc.lower95)}, is {points(drop)} under the "
             f"undefended control's {percent(control.cacc.value)}; the policy allows {points(policy.max_cacc_drop)}.",
-            advice=advice,
+            advice=MORE_ACCURACY,
             measured=control.cacc.value - cacc.value,
             bound=drop,
             n=cacc.n,
         )
-
-
-def _attack_rules(evidence: Evidence, name: str, result: AttackResult, policy: Policy) -> Iterator[RuleResult]:
-    about = partial(
-        a_rule, subject=f"{evidence.capitalize()}, {name}: ", attack=name, evidence=evidence, n=result.asr.n
-    )
-    yield from _strength_rules(about, result, policy)
-    asr = result.asr
-    usable = is_usable(asr)
-    advice = "Quarantine suspected rows, enlarge the trusted set or choose a stronger recipe, and train again."
-    if policy.max_asr is not None:
-        yield about(
-            "max_asr",
-            limit=policy.max_asr,
-            passes=asr.upper95 <= policy.max_asr + ROUNDING if usable else None,
-            fact=f"the attack succeeds in {percent(asr.value)} of {asr.n} rows, at most {percent(asr.upper95)} (95 % "
-            f"bound); the policy allows {percent(policy.max_asr)}.",
-            advice=advice,
-            measured=asr.value,
-            bound=asr.upper95,
-        )
-    if policy.max_asr_over_floor is not None:
-        if result.floor is None or not is_usable(result.floor):
-            yield about(
-                "max_asr_over_floor",
-                limit=policy.max_asr_over_floor,
-                passes=None,
-                fact="the report holds no floor (the same rows on a model that never saw this poison).",
-                advice="Evaluate the floor too.",
-            )
-            return
-        over = asr.upper95 - result.floor.value
-        yield about(
-            "max_asr_over_floor",
-            limit=policy.max_asr_over_floor,
-            passes=over <= policy.max_asr_over_floor + ROUNDING if usable else None,
-            fact=f"the upper 95 % bound of the attack's success, {percent(asr.upper95)}, is {points(over)} above its "
-            f"floor of {percent(result.floor.value)}; the policy allows {points(policy.max_asr_over_floor)}.",
-            advice=f"{advice} Where the rate itself is near its floor, add test rows, which narrows the bound.",
-            measured=asr.value - result.floor.value,
-            bound=over,
-        )
-
-
-def _strength_rules(about: Callable[..., RuleResult], result: AttackResult, policy: Policy) -> Iterator[RuleResult]:
-    """Does the attack prove anything? A weak one is no evidence for the candidate, and none against it."""
-    control = result.control_asr
-    strong = control is not None and policy.min_control_asr - ROUNDING <= control <= 1 and result.conclusive
-    yield about(
-        "min_control_asr",
-        limit=policy.min_control_asr,
-        passes=True if strong else None,
-        fact=f"on the undefended control the attack succeeds in {percent(control)} of the rows; the policy asks for "
-        f"{percent(policy.min_control_asr)}.",
-        advice="An attack that fails without a defence proves nothing: raise its poison rate, or train the control "
-        "longer.",
-        measured=control,
-    )
-    yield about(
-        "min_triggered_rows",
-        limit=policy.min_triggered_rows,
-        passes=True if result.asr.n >= policy.min_triggered_rows else None,
-        fact=f"{result.asr.n} test rows carried the trigger; the policy asks for {policy.min_triggered_rows}.",
-        advice="Add test rows of the classes other than the target.",
-        measured=result.asr.n,
-    )
-    yield about(
-        "transform_rate",
-        limit=0,
-        passes=True if 0 < result.transform_rate <= 1 else None,
-        fact=f"the trigger went into {percent(result.transform_rate)} of the rows it was meant for.",
-        advice="Nothing was attacked: see what this attack needs.",
-        measured=result.transform_rate,
-    )
 
 
 def _not_finite(item: Any, path: str) -> Iterator[str]:

@@ -20,6 +20,12 @@ class Policy(Frozen):
     max_cacc_drop: float | None = Field(
         0.10, ge=0, le=1, description="clean accuracy of the undefended control minus the candidate's lower bound"
     )
+    max_probe_asr: float | None = Field(
+        0.40, ge=0, le=1, description="upper bound of the ASR of a word or phrase suspected in the training rows"
+    )
+    max_search_asr_over_floor: float | None = Field(
+        0.50, ge=0, le=1, description="upper bound of the ASR of a searched trigger minus its ASR on the floor model"
+    )
     min_control_asr: float = Field(
         0.80, ge=0, le=1, description="an attack that the undefended control resists proves nothing: inconclusive"
     )

@@ -7,7 +7,7 @@ from musclelora.evaluation.report import Rate
 from musclelora.frozen import Frozen
 
 Verdict = Literal["accepted", "refused", "inconclusive"]
-Evidence = Literal["candidate", "drill"]
+Evidence = Literal["candidate", "drill", "probe"]
 
 # A limit such as 0.10 and a difference such as 0.4 - 0.3 are not exact in binary; a bound on the limit passes.
 ROUNDING = 1e-9
@@ -74,5 +74,6 @@ def percent(rate: float | None) -> str:
     return "an unknown share" if finite(rate) is None else f"{rate:.1%}"
 
 
-def points(difference: float) -> str:
-    return "an unknown number of points" if finite(difference) is None else f"{100 * difference:.1f} points"
+def points(difference: float | None) -> str:
+    known = finite(difference)
+    return "an unknown number of points" if known is None else f"{100 * known:.1f} points"

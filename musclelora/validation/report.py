@@ -21,8 +21,21 @@ class Check(Frozen):
     examples: list[str] = Field(default_factory=list)
 
 
+class Suspect(Frozen):
+    """A word or phrase as it stands in the rows, the label it goes with, how surely, and in how many rows."""
+
+    text: str
+    label: str
+    z: float
+    purity: float
+    rows: int
+
+
 class ValidationReport(Frozen):
-    """All checks on one delivery. `quarantined` maps a row id to the names of the checks that it failed."""
+    """All checks on one delivery. `quarantined` maps a row id to the names of the checks that it failed.
+
+    `suspects` are what the token scan found: they become probes of the candidate.
+    """
 
     train_sha256: str
     trusted_sha256: str
@@ -32,3 +45,4 @@ class ValidationReport(Frozen):
     source_counts: dict[str, int]
     checks: list[Check]
     quarantined: dict[str, list[str]]
+    suspects: list[Suspect] = Field(default_factory=list)

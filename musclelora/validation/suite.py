@@ -15,7 +15,7 @@ from musclelora.errors import DataError, MuscleLoRAError
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.report import Check, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
-from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan
+from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature, suspects_of
 
 EXAMPLES = 5
 EXCERPT = 80  # characters
@@ -75,6 +75,7 @@ def validate(
     source = _pandas_source()
     findings = [finding for name, frame in frames.items() for finding in _run(source, name, frame, form_rules())]
     quarantined: dict[int, list[str]] = {}
+    features: list[SuspectFeature] = []
     if not _stops(findings):
         labels = label_order([label for label in frames["trusted"]["label"] if label is not None])
         others = {name: frame for name, frame in frames.items() if name != "train"}
@@ -84,7 +85,8 @@ def validate(
         quarantined = _quarantined(findings)
         unscanned = [i not in quarantined for i in range(len(train))]
         if scan is not None:
-            findings += _scanned(scan, train, unscanned)
+            features = scan(train.where(unscanned))
+            findings += _scanned(features, train, unscanned)
             quarantined = _quarantined(findings)
         accepted = frames["train"].drop(index=list(quarantined))
         findings.append(_share_finding(len(quarantined), len(train), config.max_quarantined_share))
@@ -99,6 +101,7 @@ def validate(
         source_counts=train.source_counts(),
         checks=[finding.check for finding in findings],
         quarantined={row_ids[i]: names for i, names in sorted(quarantined.items())},
+        suspects=suspects_of(features, train.where(unscanned).texts) if features else [],
     )
     if stops := _stops(findings):
         raise UnusableDataError(_reasons(stops), report)
@@ -106,12 +109,11 @@ def validate(
     return ValidationResult(report, train.where(keep), train.where([not kept for kept in keep]), train.where(unscanned))
 
 
-def _scanned(scan: Scan, train: TextDataset, unscanned: Sequence[bool]) -> list[_Finding]:
+def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: Sequence[bool]) -> list[_Finding]:
     """One finding per suspect feature of the rows that passed everything else; one that passes where there is none."""
     numbers = [i for i, kept in enumerate(unscanned) if kept]
     texts, row_ids, findings = train.texts, train.row_ids, []
-    suspects = scan(train.where(unscanned))
-    for feature in suspects:
+    for feature in features:
         failed = [numbers[row] for row in feature.rows]
         check = Check(
             name=f"{RESIDUAL_TRIGGER}: {feature.text}",

@@ -15,6 +15,7 @@ from scipy.sparse import csc_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 
 from musclelora.data.records import TextDataset
+from musclelora.validation.report import Suspect
 
 MIN_ROWS = 10  # rows that a feature must be in
 MIN_Z = 4.0  # about the largest of some 10,000 normal draws
@@ -58,6 +59,21 @@ def scan_tokens(
     for number, label in enumerate(label_names):
         found += _scan_label(counts, names, label_ids == number, expected[:, number], label)
     return found
+
+
+def suspects_of(features: Sequence[SuspectFeature], texts: Sequence[str]) -> list[Suspect]:
+    """The features as the first of their rows writes them: the scan reads lower case, a cased model does not."""
+    return [
+        Suspect(text=_written(f.text, texts[f.rows[0]]), label=f.label, z=f.z, purity=f.purity, rows=len(f.rows))
+        for f in features
+    ]
+
+
+def _written(feature: str, text: str) -> str:
+    """The words of `text` that are the feature in lower case; the feature itself where lower-casing joined some."""
+    words, count = text.split(), len(feature.split())
+    runs = (" ".join(words[i : i + count]) for i in range(len(words) - count + 1))
+    return next((run for run in runs if run.lower() == feature), feature)
 
 
 def _scan_label(

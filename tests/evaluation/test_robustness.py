@@ -3,7 +3,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from musclelora.errors import DataError
-from musclelora.evaluation.robustness import ModelsUnderTest, TriggeredFrom, evaluate_robustness
+from musclelora.evaluation.robustness import ModelsUnderTest, evaluate_robustness
+from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.training import fit
 from musclelora.training.defended_model import DefendedModel
 from musclelora.training.presets import resolve_recipe

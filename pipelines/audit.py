@@ -1,0 +1,134 @@
+"""From a model's name and a config to what an audit found: a summary, a page, a verdict."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from materializers import pages
+from musclelora.attacks.registry import attack_by_name
+from musclelora.config import AuditConfig
+from musclelora.errors import ConfigError
+from musclelora.evaluation.audit import audit
+from musclelora.evaluation.report import AuditedModel, RobustnessReport
+from musclelora.evaluation.suites import TriggeredFrom
+from musclelora.evaluation.tested import Tested
+from musclelora.governance.decision import decide
+from musclelora.governance.model_store import fetch
+from musclelora.governance.tracking import default_tracking_uri
+from musclelora.ingest import AuditRows, ingest_audit
+from musclelora.summary import Summary, summarise_audit
+from musclelora.training.any_model import AnyModel, load_any_model
+from musclelora.training.backbone import resolve_backbone
+from musclelora.training.fit import peak_memory_mb
+from musclelora.validation.report import Suspect
+from musclelora.validation.token_scan import suspects_of
+from musclelora.validation.trusted_model import TokenScan
+from pipelines.errors import OutputError
+from steps.progress import announce
+
+REGISTRY = "models:/"
+
+
+@dataclass(frozen=True)
+class Audited:
+    """An audit that went through to its verdict."""
+
+    summary: Summary
+    report: RobustnessReport
+    folder: Path
+
+
+def run_audit(model: str, config: AuditConfig, output: Path, tracking_uri: str | None) -> Audited:
+    """Load the model (a folder, a hub name, or `models:/NAME@ALIAS` in MLflow), attack it, judge it, write the pages.
+
+    Raises a `MuscleLoRAError` for what is wrong with model, config or rows; nothing is written then.
+    """
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file: name a folder, new or not.")
+    for attack in config.attacks:
+        attack_by_name(attack)
+    seconds, started = {}, time.monotonic()
+
+    def ended(stage: str) -> None:
+        nonlocal started
+        seconds[stage], started = round(time.monotonic() - started, 2), time.monotonic()
+
+    rows = ingest_audit(config.data, config.seed, config.target)
+    ended("ingest")
+    audited = _load(model, config, tracking_uri)
+    floor = _load(config.floor, config, tracking_uri) if config.floor else None
+    ended("load")
+    suspects = _suspects(rows, config)
+    ended("scan")
+    announce(f"audit: {audited.name} on {len(rows.test)} clean rows and their triggered copies")
+    report = audit(
+        _tested(audited, config),
+        _tested(floor, config) if floor else None,
+        rows.test,
+        TriggeredFrom(attacks=config.attacks, target=config.target, seed=config.seed),
+        about=AuditedModel(
+            name=audited.name,
+            sha256=audited.sha256,
+            floor=floor.name if floor else None,
+            floor_sha256=floor.sha256 if floor else None,
+        ),
+        ready_made=rows.triggered,
+        suspects=suspects,
+        search_seconds=config.search_seconds,
+    )
+    ended("evaluate")
+    decision = decide(report, config.gate)
+    summary = summarise_audit(
+        name=config.name,
+        seed=config.seed,
+        device=str(audited.model.device),
+        seconds=seconds,
+        peak_memory_mb=peak_memory_mb(),
+        rows=rows,
+        report=report,
+        decision=decision,
+    )
+    written = {
+        "summary.json": summary.model_dump_json(indent=1, by_alias=True),
+        "robustness.json": report.model_dump_json(indent=1),
+        "decision.json": decision.model_dump_json(indent=1),
+        "robustness.html": pages.robustness_page(report, decision),
+    }
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in written.items():
+            (output / name).write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"The audit is complete, its verdict is {decision.decision!r}, but it could not be written to {output} "
+            f"({error.strerror or error}). Make room there or name another --output, and run the same command again."
+        ) from error
+    return Audited(summary, report, output)
+
+
+def _suspects(rows: AuditRows, config: AuditConfig) -> list[Suspect]:
+    """What the token scan finds in the training rows, where there are any."""
+    if rows.train is None or rows.trusted is None:
+        return []
+    announce(f"scan: {len(rows.train)} training rows")
+    usable = rows.train.where([bool(text and text.strip()) and bool(label) for text, label in _pairs(rows)])
+    scan = TokenScan(resolve_backbone(config.model.base), rows.trusted, config.model.max_length)
+    return suspects_of(scan(usable), usable.texts)
+
+
+def _pairs(rows: AuditRows) -> list[tuple[str | None, str | None]]:
+    return [] if rows.train is None else list(zip(rows.train.texts, rows.train.labels, strict=True))
+
+
+def _load(name: str, config: AuditConfig, tracking_uri: str | None) -> AnyModel:
+    announce(f"load: {name}")
+    labels = list(config.labels) if config.labels else None
+    if not name.startswith(REGISTRY):
+        return load_any_model(name, name, labels)
+    with tempfile.TemporaryDirectory(prefix="musclelora-audit-") as scratch:
+        return load_any_model(name, fetch(name, tracking_uri or default_tracking_uri(), scratch), labels)
+
+
+def _tested(model: AnyModel, config: AuditConfig) -> Tested:
+    return Tested((model.model, model.tokenizer), model.label_names, config.model.max_length)
