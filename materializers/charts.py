@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 32
-MOST_X_TICKS = 10
+MIN_X_STEP = 26  # between two labels of the x axis, of up to four figures
 
 
 class Tick(NamedTuple):
@@ -33,6 +33,7 @@ class LineChart:
     left: int
     right: int
     bottom: int
+    over: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     lines: list[Line]
@@ -45,9 +46,12 @@ class Bar(NamedTuple):
 
 
 def line_chart(
-    epochs: Sequence[int], series: Mapping[str, Sequence[float | None]], top: float | None = None
+    epochs: Sequence[int],
+    series: Mapping[str, Sequence[float | None]],
+    top: float | None = None,
+    over: str = "epoch",
 ) -> LineChart:
-    """Series over epochs, y from 0 to `top` (a round number over the largest value where it is not given)."""
+    """Series over epochs or what `over` says, y from 0 to `top` (a round number over the largest value without it)."""
     known = [y for ys in series.values() for y in ys if y is not None and math.isfinite(y)]
     top = top or _round_up(max(known, default=1.0))
     first, last = epochs[0], epochs[-1]
@@ -59,7 +63,10 @@ def line_chart(
     def y_at(y: float) -> float:
         return round(HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM), 1)
 
-    every = math.ceil(len(epochs) / MOST_X_TICKS)
+    x_ticks: list[Tick] = []
+    for epoch in epochs:
+        if not x_ticks or x_at(epoch) - x_ticks[-1].at >= MIN_X_STEP:
+            x_ticks.append(Tick(x_at(epoch), str(epoch)))
     lines = []
     for name, ys in series.items():
         points = [
@@ -72,7 +79,8 @@ def line_chart(
         left=LEFT,
         right=WIDTH - RIGHT,
         bottom=HEIGHT - BOTTOM,
-        x_ticks=[Tick(x_at(epoch), str(epoch)) for epoch in epochs[::every]],
+        over=over,
+        x_ticks=x_ticks,
         y_ticks=[Tick(y_at(top * i / 4), f"{top * i / 4:.3g}") for i in range(5)],
         lines=lines,
     )

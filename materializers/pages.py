@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
-from materializers.charts import bars, length_bars, line_chart
+from materializers.charts import LineChart, bars, length_bars, line_chart
 from materializers.wording import amount, compare, length, percent, shorten, visible, without_password
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.report import AttackResult, FlippedRow, ModelResult, RobustnessReport
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.registered import RegisteredVersion
 from musclelora.training.defended_model import TrainingRecord
+from musclelora.training.frequency import FrequencyCurve
 from musclelora.validation.report import Outcome, ValidationReport
 
 ROWS_SHOWN = 20
@@ -108,7 +109,27 @@ def training_page(record: TrainingRecord) -> str:
         accuracy=line_chart(epochs, {"clean dev rows": accuracy}, top=1.0)
         if any(v is not None for v in accuracy)
         else None,
+        frequencies=_frequency_charts(record.frequencies) if record.frequencies else None,
     )
+
+
+def _frequency_charts(curve: FrequencyCurve) -> dict[str, LineChart]:
+    """Caption to chart. A curve of which no point is defined is left out: the table says so."""
+    steps = [point.step for point in curve.points]
+    names = {"clean": "clean dev rows", "poisoned": "with the trigger"}
+
+    def chart(part: str, top: float | None = None) -> LineChart:
+        series = {
+            name: [point.means[f"frequency.{part}.{rows}"] for point in curve.points] for rows, name in names.items()
+        }
+        known = {name: values for name, values in series.items() if any(value is not None for value in values)}
+        return line_chart(steps, known, top=top, over="step")
+
+    return {
+        "Low-frequency error": chart("low"),
+        "High-frequency error": chart("high"),
+        "Share of rows called their label (with the trigger: the target)": chart("accuracy", 1.0),
+    }
 
 
 def robustness_page(report: RobustnessReport, decision: GateDecision | None) -> str:

@@ -12,6 +12,7 @@ from musclelora.data.config import AuditData, DataConfig
 from musclelora.data.normalise import Label
 from musclelora.data.readers import resolve
 from musclelora.errors import ConfigError, did_you_mean
+from musclelora.evaluation.config import FourierConfig
 from musclelora.frozen import Frozen
 from musclelora.governance.policy import Policy
 from musclelora.governance.waiver import Waiver, check_waivers, sign
@@ -44,6 +45,7 @@ class EvaluationConfig(Frozen):
     target: Label | None = Field(None, description="target label; none = the demonstration's, else the last label")
     attacks: list[str] = Field([], description="tested on the candidate itself; the demonstration's is always")
     drills: list[str] = Field([], description="one extra training with a known poison each, and its control")
+    fourier: FourierConfig | None = Field(None, description="measure frequencies while models with known poison train")
     drill_rate: float = Field(0.1, gt=0, lt=1, description="share of the training rows that a drill poisons")
 
 

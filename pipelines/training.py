@@ -43,6 +43,8 @@ def training_pipeline(
             backbone=backbone,
             max_length=config.model.max_length,
             seed=config.seed,
+            triggers=triggers,
+            fourier=config.evaluation.fourier,
             id=f"train_{training.part}",
         )
         for training in trainings

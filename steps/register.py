@@ -39,7 +39,10 @@ def register(
         validation=validation,
         report=report,
         decision=decision,
-        pages={"robustness.html": pages.robustness_page(report, decision)},
+        pages={
+            "robustness.html": pages.robustness_page(report, decision),
+            "training.html": pages.training_page(models[parts.index("candidate")].record),
+        },
     )
     if settings.uri is None:
         raise ValueError("the launcher must resolve tracking.uri")

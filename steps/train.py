@@ -10,9 +10,12 @@ from typing import Annotated
 from zenml import ArtifactConfig, step
 
 from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.evaluation.config import FourierConfig
+from musclelora.evaluation.fourier import fourier_observer
+from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.plan import Training
 from musclelora.training import fit
-from musclelora.training.backbone import Backbone
+from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.defended_model import DefendedModel
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.trusted_model import TokenScan
@@ -34,10 +37,25 @@ def train(
     backbone: Backbone,
     max_length: int,
     seed: int,
+    triggers: TriggeredFrom,
+    fourier: FourierConfig | None,
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
     scan = TokenScan(backbone, trusted, max_length) if validation.token_scan else None
     rows = training.rows_of(accepted, unscanned, scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
+    observer = None
+    attack = training.drill.attack if training.drill else next(iter(triggers.attacks), None)
+    if fourier is not None and attack is not None:
+        observer = fourier_observer(
+            dev,
+            attack=attack,
+            target=triggers.target,
+            seed=seed,
+            label_names=trusted.label_names,
+            loaded=load_backbone(backbone, list(trusted.label_names), max_length),
+            max_length=max_length,
+            settings=fourier,
+        )
     folder = Path(mkdtemp(prefix="musclelora-model-"))
     model = fit.train(
         rows,
@@ -50,6 +68,7 @@ def train(
         folder=folder,
         on_epoch=announce_epoch,
         checkpoints=CHECKPOINTS,
+        observer=observer,
     )
     if model.record.raw_gradients:
         announce(f"  WARNING: {model.record.raw_gradients}")

@@ -149,14 +149,22 @@ def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record:
 
 
 def log_record(tracking_uri: str, run_id: str, record: TrainingRecord) -> None:
-    """The record's settings as flat params of a run, its curve as metrics per epoch."""
-    fields = record.model_dump(mode="json", exclude={"curve", "seconds", "logit_difference", "best_epoch"})
+    """The record's settings as flat params of a run, its curve as metrics per epoch, its frequencies per step."""
+    fields = record.model_dump(
+        mode="json", exclude={"curve", "frequencies", "seconds", "logit_difference", "best_epoch"}
+    )
     params = [Param(key, value[:_PARAM_LENGTH]) for key, value in _flat(fields)]
     now = int(time.time() * 1000)
     metrics = [
         Metric(key, value, now, epoch.epoch)
         for epoch in record.curve
         for key, value in epoch.model_dump(exclude={"epoch"}).items()
+        if value is not None
+    ]
+    metrics += [
+        Metric(key, value, now, point.step)
+        for point in (record.frequencies.points if record.frequencies else [])
+        for key, value in point.means.items()
         if value is not None
     ]
     metrics += [Metric(key, getattr(record, key), now, 0) for key in ("seconds", "logit_difference", "best_epoch")]

@@ -20,6 +20,7 @@ from musclelora.training.batches import LengthGrouped, References, joined
 from musclelora.training.defended_model import EpochMetrics
 from musclelora.training.dropout import Masks, fast_dropout
 from musclelora.training.first_token import first_token_only
+from musclelora.training.frequency import FrequencyObserver, FrequencyPoint
 from musclelora.training.one_pass import Split, covers, one_pass
 from musclelora.training.recipes import GradientAlignment
 from musclelora.training.rounded import frozen_in_bf16
@@ -35,7 +36,8 @@ class AlignedTrainer(Trainer):
     `references` are the trusted batches (none without alignment), `masks` draws the dropout on CPUs. `on_epoch`
     receives each epoch's metrics as they come. `passes` is chosen: one over training and reference rows together
     on accelerators where each trained tensor's gradient can be split by rows, else two. With `checkpoints`, a folder of
-    this training alone, it saves there every `CHECKPOINT_SECONDS`, and goes on from what is there.
+    this training alone, it saves there every `CHECKPOINT_SECONDS`, and goes on from what is there. What an `observer`
+    measures is in `frequencies`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class AlignedTrainer(Trainer):
         dev_accuracy: Callable[[PreTrainedModel], float | None],
         on_epoch: Callable[[EpochMetrics], None],
         checkpoint_folder: Path | None = None,
+        observer: FrequencyObserver | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -58,6 +61,7 @@ class AlignedTrainer(Trainer):
         self.curve: list[EpochMetrics] = []
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
+        self.frequencies: list[FrequencyPoint] = []
         trained: Any = self.model
         # On CPUs each of two batches is padded for itself, and two passes were not slower (docs/training.md).
         self.passes = 1 if alignment is not None and self.args.device.type != "cpu" and covers(trained) else 2
@@ -70,6 +74,7 @@ class AlignedTrainer(Trainer):
         self._dev_accuracy = dev_accuracy
         self._on_epoch = on_epoch
         self._checkpoint_folder = checkpoint_folder
+        self._observer = observer
         self._saved_at = time.monotonic()
         self.add_callback(_Moments(self))
 
@@ -232,6 +237,12 @@ class AlignedTrainer(Trainer):
         epochs = int(self.args.num_train_epochs)
         return epoch == epochs or epoch % math.ceil(epochs / DEV_EVALUATIONS) == 0
 
+    def observe(self, step: int, steps: int) -> None:
+        """Measure the frequencies after this step of so many, where it is one of those that are to be measured."""
+        seen = {point.step for point in self.frequencies}
+        if self._observer is not None and step in self._observer.steps_of(steps) - seen:
+            self.frequencies.append(self._observer.measure(self.accelerator.unwrap_model(self.model), step))
+
     def is_time_to_save(self) -> bool:
         """In one process only: several would have to agree on the moment."""
         if self._checkpoint_folder is None or self.args.world_size > 1:
@@ -257,6 +268,7 @@ class AlignedTrainer(Trainer):
             "reference_losses": self._reference_losses,
             "reference_loss": self._reference_loss,
             "modes": dict(self._modes),
+            "frequencies": [point.model_dump() for point in self.frequencies],
             "masks": self.masks.state,
             "references": None if self.references is None else self.references.state,
         }
@@ -277,6 +289,7 @@ class AlignedTrainer(Trainer):
         self._losses = [torch.tensor(loss, device=self.args.device) for loss in state["losses"]]
         self._reference_losses, self._reference_loss = state["reference_losses"], state["reference_loss"]
         self._modes = Counter(state["modes"])
+        self.frequencies = [FrequencyPoint.model_validate(point) for point in state["frequencies"]]
         self.masks.state = state["masks"]
         if self.references is not None:
             self.references.state = state["references"]
@@ -295,6 +308,15 @@ class _Moments(TrainerCallback):
     def __init__(self, trainer: AlignedTrainer) -> None:
         self.trainer = trainer
 
+    def on_train_begin(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        self.trainer.observe(state.global_step, state.max_steps)
+
     def on_epoch_end(
         self,
         args: TrainingArguments,  # noqa: ARG002
@@ -312,6 +334,7 @@ class _Moments(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
+        self.trainer.observe(state.global_step, state.max_steps)
         ends_epoch = state.epoch is not None and state.epoch == int(state.epoch)  # saved once the epoch is closed
         control.should_save = not ends_epoch and self.trainer.is_time_to_save()
 

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from musclelora.errors import ModelError
 from musclelora.frozen import Frozen
+from musclelora.training.frequency import FrequencyCurve
 from musclelora.training.recipes import Recipe
 
 RECORD = "training.json"
@@ -46,6 +47,7 @@ class TrainingRecord(Frozen):
     precision: str
     quantization: str = "none"
     curve: list[EpochMetrics]
+    frequencies: FrequencyCurve | None = None
     best_epoch: int
     seconds: float
     logit_difference: float

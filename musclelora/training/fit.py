@@ -36,6 +36,7 @@ from musclelora.training.checkpoints import folder_of
 from musclelora.training.contrastive import loss_to_targets, train_contrastive
 from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.dropout import Masks
+from musclelora.training.frequency import FrequencyObserver
 from musclelora.training.guidance import guided_targets
 from musclelora.training.predict import logits_of
 from musclelora.training.recipes import Precision, Recipe
@@ -56,6 +57,7 @@ def train(
     folder: Path,
     on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
     checkpoints: Path | None = None,
+    observer: FrequencyObserver | None = None,
 ) -> DefendedModel:
     """Train `recipe` on `data` (or on the trusted rows alone) and write a `DefendedModel` into `folder`.
 
@@ -65,6 +67,7 @@ def train(
 
     With `checkpoints`, a folder that lasts, a training that was killed goes on from its last checkpoint when it is
     started again with the same inputs (in one process), and ends with the same weights, bit by bit on a CPU in fp32.
+    An `observer` measures the model while it learns, and changes nothing in what is learned.
     """
     started, label_names = time.monotonic(), list(trusted.label_names)
     rows = trusted.data if recipe.train_on == "trusted" else data
@@ -89,9 +92,12 @@ def train(
             inputs |= {
                 "dev": None if dev is None else dev.sha256,
                 "device": str(torch.accelerator.current_accelerator()),
+                "observer": None if observer is None else [observer.attack, observer.target, observer.rows],
             }
             resumable = folder_of(checkpoints, inputs)
-        trainer = build_trainer(model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets, resumable)
+        trainer = build_trainer(
+            model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets, resumable, observer
+        )
         trainer.train()
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
         model.load_state_dict(trainer.best_state, strict=False)
@@ -115,6 +121,7 @@ def train(
         precision="bf16" if trainer.args.bf16 else "fp32",
         quantization=backbone.quantization,
         curve=trainer.curve,
+        frequencies=observer.curve(trainer.frequencies) if observer else None,
         best_epoch=trainer.best_epoch,
         seconds=time.monotonic() - started,
         logit_difference=difference,
@@ -173,6 +180,7 @@ def build_trainer(
     on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
     targets: np.ndarray | None = None,
     checkpoint_folder: Path | None = None,
+    observer: FrequencyObserver | None = None,
 ) -> AlignedTrainer:
     """The trainer of a `prepare`d model: `train()` it, then read `curve` and `best_state`."""
     label_names, max_length = trusted.label_names, tokenizer.model_max_length
@@ -221,6 +229,7 @@ def build_trainer(
         dev_accuracy=dev_accuracy,
         on_epoch=on_epoch,
         checkpoint_folder=checkpoint_folder,
+        observer=observer,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
