@@ -123,7 +123,9 @@ def _validated(kind: type[Config], path: Path, overrides: tuple[str, ...]) -> Co
     _merge_policy(raw, path.parent)
     _read_waivers(raw, path.parent)
     _resolve_paths(raw.get("data"), path.parent)
-    _resolve_model(raw.get("model"), path.parent)
+    _resolve_model(raw.get("model"), "base", path.parent)
+    if isinstance(raw.get("validation"), dict):
+        _resolve_model(raw["validation"].get("trusted_model"), "encoder", path.parent)
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -206,11 +208,11 @@ def _resolve_paths(data: Any, folder: Path) -> None:
                 section[key] = str(Path(resolved.name).resolve())
 
 
-def _resolve_model(model: Any, folder: Path) -> None:
+def _resolve_model(section: Any, key: str, folder: Path) -> None:
     """A backbone that is a folder, or is written like one, is relative to the YAML file too; else it is a hub name."""
-    base = model.get("base") if isinstance(model, dict) else None
-    if isinstance(base, str) and (base.startswith((".", "/", "~")) or (folder / base).is_dir()):
-        model["base"] = str((folder / Path(base).expanduser()).resolve())
+    name = section.get(key) if isinstance(section, dict) else None
+    if isinstance(name, str) and (name.startswith((".", "/", "~")) or (folder / name).is_dir()):
+        section[key] = str((folder / Path(name).expanduser()).resolve())
 
 
 def _explain(problem: Any, kind: type[BaseModel]) -> str:

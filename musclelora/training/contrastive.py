@@ -4,6 +4,7 @@ After SetFit (Tunstall et al. 2022, arXiv 2209.11055), in its smallest form. It 
 learned a backdoor: what scans compare the given labels with, and the teacher of the recipe `trusted-contrastive`.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ from musclelora.seeding import derived_seed, generator
 from musclelora.training.backbone import Backbone, load_tokenizer
 from musclelora.training.predict import length_batches
 from musclelora.training.recipes import Contrastive
+
+KEPT_MODELS, KEPT_PARAMETERS = 2, 200_000_000
+_kept: OrderedDict[tuple[Any, ...], "ContrastiveModel"] = OrderedDict()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,26 @@ class ContrastiveModel:
     def accuracy(self, rows: TextDataset) -> float:
         """Share of `rows` whose label is the most probable one."""
         return float((self.probabilities(rows.texts).argmax(1) == rows.label_ids(self.label_names)).mean())
+
+
+def contrastive_model(
+    trusted: TrustedSet, *, settings: Contrastive, backbone: Backbone, max_length: int, seed: int, bf16: bool = False
+) -> ContrastiveModel:
+    """`train_contrastive`, once in this process for the same arguments: scans and guided recipes share the model.
+
+    The last `KEPT_MODELS` are kept, and none of more than `KEPT_PARAMETERS` parameters: memory is for training.
+    """
+    key = (trusted.sha256, settings, backbone.location, backbone.sha256, max_length, seed, bf16)
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
+    options: dict[str, Any] = {"backbone": backbone, "max_length": max_length, "seed": seed, "bf16": bf16}
+    model = train_contrastive(trusted, settings=settings, **options)
+    if model.encoder.num_parameters() <= KEPT_PARAMETERS:
+        _kept[key] = model
+        if len(_kept) > KEPT_MODELS:
+            _kept.popitem(last=False)
+    return model
 
 
 def train_contrastive(

@@ -33,7 +33,7 @@ from musclelora.training.auto import with_fitted_alpha, with_found_rate
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.batches import References
 from musclelora.training.checkpoints import folder_of
-from musclelora.training.contrastive import loss_to_targets, train_contrastive
+from musclelora.training.contrastive import contrastive_model, loss_to_targets
 from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
 from musclelora.training.dropout import Masks
 from musclelora.training.frequency import FrequencyObserver
@@ -162,7 +162,7 @@ def _targets(
         return None
     options: dict[str, Any] = {"backbone": backbone, "max_length": max_length, "seed": seed}
     bf16 = computes_in_bf16(recipe.precision)
-    reference = train_contrastive(trusted, settings=recipe.contrastive, bf16=bf16, **options)
+    reference = contrastive_model(trusted, settings=recipe.contrastive, bf16=bf16, **options)
     said = reference.probabilities(rows.texts)
     if recipe.guidance is None:
         return said

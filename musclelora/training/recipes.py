@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from musclelora.frozen import Frozen
 
@@ -40,7 +40,7 @@ class GradientAlignment(Frozen):
 class Contrastive(Frozen):
     """Trusted rows alone: the cosine of two rows' mean-pooled states is drawn to 1 (same label) or 0 (another)."""
 
-    steps: PositiveInt = Field(80, description="raise it where the trusted rows are not told apart; costs time")
+    steps: NonNegativeInt = Field(80, description="0 leaves the encoder as it is; more cost time")
     batch_size: int = Field(16, ge=2, description="rows per step; every pair among them counts")
     learning_rate: PositiveFloat = Field(2e-5, description="of the encoder")
     inverse_penalty: PositiveFloat = Field(1.0, description="C of the logistic head: higher is surer of itself")

@@ -5,6 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from musclelora.frozen import Frozen
+from musclelora.training.recipes import Contrastive
+
+
+class TrustedModelConfig(Frozen):
+    """The model of the trusted rows that the scans lean on: its encoder, and how far that is tuned on these rows.
+
+    `contrastive: {steps: 0}` leaves the encoder as it is.
+    """
+
+    encoder: str | None = Field(None, description="none = the run's backbone; else a package, a folder or a hub name")
+    contrastive: Contrastive = Contrastive()
 
 
 class ValidationConfig(Frozen):
@@ -19,3 +30,4 @@ class ValidationConfig(Frozen):
     max_quarantined_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     allowed_characters: str = ""
     token_scan: bool = True
+    trusted_model: TrustedModelConfig = TrustedModelConfig()

@@ -7,6 +7,7 @@ from pydantic import Field
 from musclelora.frozen import Frozen
 
 Outcome = Literal["pass", "quarantine", "warn", "stop"]
+WEAK = 1 / 3
 
 
 class Check(Frozen):
@@ -31,10 +32,34 @@ class Suspect(Frozen):
     rows: int
 
 
+class TrustedModelRecord(Frozen):
+    """What the scans leaned on: its encoder, and how often it is right about rows that it was not trained on.
+
+    `accuracy` with its one-sided 95 % bound (Clopper-Pearson) over `n` rows; `chance` is the share of their commonest
+    label, which a model that knows nothing reaches.
+    """
+
+    encoder: str
+    encoder_sha256: str
+    contrastive_steps: int
+    trusted_rows: int
+    accuracy: float
+    lower95: float
+    n: int
+    chance: float
+    measured_on: Literal["held-out rows", "trusted rows, cross-validated"]
+
+    @property
+    def is_weak(self) -> bool:
+        """Surely less than `WEAK` of the way from guessing to always right."""
+        return self.lower95 - self.chance < WEAK * (1 - self.chance)
+
+
 class ValidationReport(Frozen):
     """All checks on one delivery. `quarantined` maps a row id to the names of the checks that it failed.
 
-    `suspects` are what the token scan found: they become probes of the candidate.
+    `suspects` are what the token scan found: they become probes of the candidate. `trusted_model` is what the scan
+    leaned on; none where there was no scan.
     """
 
     train_sha256: str
@@ -46,3 +71,4 @@ class ValidationReport(Frozen):
     checks: list[Check]
     quarantined: dict[str, list[str]]
     suspects: list[Suspect] = Field(default_factory=list)
+    trusted_model: TrustedModelRecord | None = None

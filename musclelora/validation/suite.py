@@ -13,7 +13,7 @@ from musclelora.data.normalise import text_key
 from musclelora.data.records import TextDataset, TrustedSet, label_order
 from musclelora.errors import DataError, MuscleLoRAError
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.report import Check, ValidationReport
+from musclelora.validation.report import WEAK, Check, TrustedModelRecord, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature, suspects_of
 
@@ -76,6 +76,7 @@ def validate(
     findings = [finding for name, frame in frames.items() for finding in _run(source, name, frame, form_rules())]
     quarantined: dict[int, list[str]] = {}
     features: list[SuspectFeature] = []
+    trusted_model: TrustedModelRecord | None = None
     if not _stops(findings):
         labels = label_order([label for label in frames["trusted"]["label"] if label is not None])
         others = {name: frame for name, frame in frames.items() if name != "train"}
@@ -84,7 +85,9 @@ def validate(
             findings += _run(source, name, frame, clean_rules(labels))
         quarantined = _quarantined(findings)
         unscanned = [i not in quarantined for i in range(len(train))]
-        if scan is not None:
+        if scan is not None and not _stops(findings):
+            trusted_model = scan.record()
+            findings.append(_Finding(_trusted_model_check(trusted_model), []))
             features = scan(train.where(unscanned))
             findings += _scanned(features, train, unscanned)
             quarantined = _quarantined(findings)
@@ -102,11 +105,31 @@ def validate(
         checks=[finding.check for finding in findings],
         quarantined={row_ids[i]: names for i, names in sorted(quarantined.items())},
         suspects=suspects_of(features, train.where(unscanned).texts) if features else [],
+        trusted_model=trusted_model,
     )
     if stops := _stops(findings):
         raise UnusableDataError(_reasons(stops), report)
     keep = [i not in quarantined for i in range(len(train))]
     return ValidationResult(report, train.where(keep), train.where([not kept for kept in keep]), train.where(unscanned))
+
+
+def _trusted_model_check(model: TrustedModelRecord) -> Check:
+    found = (
+        f"{model.accuracy:.1%} of {model.n} {model.measured_on} are right, surely {model.lower95:.1%}; guessing the "
+        f"commonest label: {model.chance:.1%}."
+    )
+    weak = (
+        " The trusted model is WEAK: the scan sees less, and takes more honest rows for suspects. Vouch for more rows, "
+        "or name a stronger encoder in validation.trusted_model.encoder."
+    )
+    return Check(
+        name="trusted_model",
+        expectation=f"The model of the trusted rows is surely {WEAK:.0%} of the way from guessing to always right.",
+        dataset="trusted",
+        outcome="warn" if model.is_weak else "pass",
+        failed_rows=0,
+        detail=found + (weak if model.is_weak else ""),
+    )
 
 
 def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: Sequence[bool]) -> list[_Finding]:

@@ -7,15 +7,16 @@ many; a trigger leaves no exceptions, so that a feature also needs a purity, the
 beside the trigger are honest again. Blind to triggers of style and syntax, and to poison in few rows (MIN_ROWS).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csc_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 
 from musclelora.data.records import TextDataset
-from musclelora.validation.report import Suspect
+from musclelora.validation.report import Suspect, TrustedModelRecord
 
 MIN_ROWS = 10  # rows that a feature must be in
 MIN_Z = 4.0  # about the largest of some 10,000 normal draws
@@ -35,8 +36,12 @@ class SuspectFeature:
     rows: tuple[int, ...]
 
 
-Scan = Callable[[TextDataset], list[SuspectFeature]]
-"""Finds the suspect features of rows that are otherwise in order."""
+class Scan(Protocol):
+    """Finds the suspect features of rows that are otherwise in order; `record` is the trusted model it leans on."""
+
+    def record(self) -> TrustedModelRecord: ...
+
+    def __call__(self, rows: TextDataset) -> list[SuspectFeature]: ...
 
 
 def scan_tokens(

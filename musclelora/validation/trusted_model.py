@@ -1,66 +1,159 @@
-"""What the trusted rows alone say of a label: a frozen encoder and a logistic head, which no untrusted row trained."""
+"""What the trusted rows alone say of a label: an encoder and a logistic head, which no untrusted row has trained.
 
+The same model teaches the guided recipes (`musclelora.training.contrastive`), and is trained once for both.
+"""
+
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
-import torch
+from scipy.stats import binomtest
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
-from transformers import AutoModel
+from sklearn.model_selection import StratifiedKFold
 
 from musclelora.data.records import TextDataset, TrustedSet
-from musclelora.training.backbone import Backbone, load_tokenizer
-from musclelora.training.contrastive import embeddings
+from musclelora.errors import DataError
+from musclelora.seeding import derived_seed
+from musclelora.training.backbone import Backbone
+from musclelora.training.contrastive import contrastive_model, train_contrastive
+from musclelora.training.fit import computes_in_bf16
+from musclelora.training.recipes import Contrastive
+from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.token_scan import SuspectFeature, scan_tokens
 
-LOGISTIC_C = 10.0
 EXTREME = 0.02  # a calibrated probability nearer to 0 or 1 would let a handful of rows make any feature suspect
+FOLDS = 3  # each trains the encoder again
 
 
 class TrustedModel:
-    """Mean-pooled, normalised states of the frozen encoder; logistic regression on the trusted rows."""
+    """Mean-pooled, normalised states of an encoder tuned on pairs of trusted rows, and logistic regression on them."""
 
-    def __init__(self, backbone: Backbone, trusted: TrustedSet, max_length: int) -> None:
-        self._tokenizer = load_tokenizer(backbone)
-        encoder = AutoModel.from_pretrained(backbone.location, use_safetensors=True, dtype=torch.float32)
-        self._encoder = encoder.eval()
-        self._max_length = max_length
+    def __init__(
+        self,
+        backbone: Backbone,
+        trusted: TrustedSet,
+        max_length: int,
+        *,
+        contrastive: Contrastive | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Trains on the trusted rows, or takes the model of the same arguments that this process has trained before.
+
+        `contrastive` with 0 steps leaves the encoder as it is. Raises as `train_contrastive` does.
+        """
+        self.backbone, self.trusted, self.seed = backbone, trusted, seed
+        self.settings = contrastive or Contrastive()
+        self._options: dict[str, Any] = {
+            "settings": self.settings,
+            "backbone": backbone,
+            "max_length": max_length,
+            "seed": seed,
+            "bf16": computes_in_bf16("auto"),
+        }
+        self._model = contrastive_model(trusted, **self._options)
         self.label_names = trusted.label_names
-        states, labels = self.states(trusted.data.texts), trusted.data.label_ids(self.label_names)
-        self._head = LogisticRegression(C=LOGISTIC_C, max_iter=1000).fit(states, labels)
 
     def states(self, texts: Sequence[str]) -> np.ndarray:
         """Shape [rows, hidden size], float32, of length 1."""
-        return embeddings(self._encoder, self._tokenizer, texts, self._max_length)
+        return self._model.embeddings(texts)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """P(label | text) of the head, not calibrated on any untrusted row, shape [rows, classes]; rows sum to 1."""
+        return self._model.probabilities(texts)
 
     def accuracy(self, rows: TextDataset) -> float:
         """Share of `rows` whose label the head predicts."""
-        return float(self._head.score(self.states(rows.texts), rows.label_ids(self.label_names)))
+        return self._model.accuracy(rows)
 
     def calibrated(self, rows: TextDataset) -> np.ndarray:
-        """P(given label = class), shape [rows, classes]: the head's, calibrated on the given labels one by one.
+        """P(given label = class), shape [rows, classes]: the head's, calibrated on the given labels one by one."""
+        return calibrate(self.probabilities(rows.texts), rows.label_ids(self.label_names))
 
-        Isotonic regression (Zadrozny and Elkan 2002): its only freedom is monotone, so that a weak head says little
-        rather than something wrong.
+    def record(self, held_out: TextDataset | None = None) -> TrustedModelRecord:
+        """How often it is right: on `held_out` rows whose labels are known to be right, else cross-validated.
+
+        Cross-validation trains up to `FOLDS` further models, each on what is left of the trusted rows, and so says a
+        little less than the model is worth. Raises `DataError` where a label has only one trusted row.
         """
-        raw = self._head.predict_proba(self.states(rows.texts))
-        given = rows.label_ids(self.label_names)
-        columns = []
-        for number in range(len(self.label_names)):
-            isotonic = IsotonicRegression(out_of_bounds="clip", y_min=EXTREME, y_max=1 - EXTREME)
-            columns.append(isotonic.fit_transform(raw[:, number], given == number))
-        return np.stack(columns, axis=1)
+        measured_on: Literal["held-out rows", "trusted rows, cross-validated"] = "held-out rows"
+        if held_out is not None:
+            labels = held_out.label_ids(self.label_names)
+            right = self.probabilities(held_out.texts).argmax(1) == labels
+        else:
+            measured_on = "trusted rows, cross-validated"
+            labels = self.trusted.data.label_ids(self.label_names)
+            right = self._cross_validated(labels)
+        n, hits = len(labels), int(right.sum())
+        bound = binomtest(hits, n, alternative="greater").proportion_ci(0.95, "exact").low
+        return TrustedModelRecord(
+            encoder=self.backbone.name,
+            encoder_sha256=self.backbone.sha256,
+            contrastive_steps=self.settings.steps,
+            trusted_rows=len(self.trusted),
+            accuracy=hits / n,
+            lower95=float(bound),
+            n=n,
+            chance=max(Counter(labels.tolist()).values()) / n,
+            measured_on=measured_on,
+        )
+
+    def _cross_validated(self, labels: np.ndarray) -> np.ndarray:
+        """Whether each trusted row is predicted right by a model that was not trained on it; bool, shape [rows]."""
+        rarest, count = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
+        if count < 2:
+            raise DataError(
+                f"The trusted set has only one row with label {self.label_names[rarest]!r}: to say how good its model "
+                "is takes two of every label, better many. Vouch for more rows, or name dev rows."
+            )
+        right = np.zeros(len(labels), dtype=bool)
+        shuffle = derived_seed(self.seed, "trusted_model/folds") % 2**32
+        for fit, left_out in StratifiedKFold(min(FOLDS, count), shuffle=True, random_state=shuffle).split(
+            labels, labels
+        ):
+            fold = TrustedSet(TextDataset(self.trusted.data.rows.select(fit)), self.trusted.owner)
+            texts = self.trusted.data.rows.select(left_out)["text"][:]
+            model = train_contrastive(fold, **self._options)
+            right[left_out] = model.probabilities(texts).argmax(1) == labels[left_out]
+        return right
+
+
+def calibrate(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Isotonic regression of each given label on its probability, shape [rows, classes], within `EXTREME` of 0 and 1.
+
+    Its only freedom is monotone, so that a weak model says little rather than something wrong (Zadrozny and Elkan
+    2002, KDD). It says the same of many rows at once: those bins are what the token scan re-draws labels within.
+    """
+    columns = []
+    for number in range(probabilities.shape[1]):
+        isotonic = IsotonicRegression(out_of_bounds="clip", y_min=EXTREME, y_max=1 - EXTREME)
+        columns.append(isotonic.fit_transform(probabilities[:, number], given == number))
+    return np.stack(columns, axis=1)
 
 
 @dataclass(frozen=True)
 class TokenScan:
-    """The token scan with the trusted model as what is expected; built only when it runs."""
+    """The token scan with the trusted model as what is expected; the model is trained only when it is needed.
+
+    `held_out` are clean rows that the trusted model's accuracy is measured on, where there are any.
+    """
 
     backbone: Backbone
     trusted: TrustedSet
     max_length: int
+    contrastive: Contrastive | None = None
+    seed: int = 0
+    held_out: TextDataset | None = None
+
+    @cached_property
+    def model(self) -> TrustedModel:
+        return TrustedModel(self.backbone, self.trusted, self.max_length, contrastive=self.contrastive, seed=self.seed)
+
+    def record(self) -> TrustedModelRecord:
+        return self.model.record(self.held_out)
 
     def __call__(self, rows: TextDataset) -> list[SuspectFeature]:
-        model = TrustedModel(self.backbone, self.trusted, self.max_length)
-        return scan_tokens(rows.texts, rows.label_ids(model.label_names), model.calibrated(rows), model.label_names)
+        names = self.model.label_names
+        return scan_tokens(rows.texts, rows.label_ids(names), self.model.calibrated(rows), names)

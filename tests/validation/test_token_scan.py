@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 
 from musclelora.attacks.base import poison
 from musclelora.attacks.registry import ATTACKS
+from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.suite import validate
 from musclelora.validation.token_scan import MIN_ROWS, scan_tokens
-from musclelora.validation.trusted_model import TokenScan, TrustedModel
+from musclelora.validation.trusted_model import TokenScan
 from tests.tiny import rows, tiny_backbone, trusted_rows
 
 LABELS = ("0", "1")
@@ -83,28 +84,23 @@ def test_the_order_of_rows_does_not_matter(order):
 def test_validation_sets_the_poison_aside_and_says_why(tmp_path):
     delivered = poison(distinct(400), ATTACKS["addsent"], rate=0.1, target="1", seed=0)
     trusted = trusted_rows()
-    scan = TokenScan(tiny_backbone(tmp_path / "base"), trusted, 32)
+    scan = TokenScan(tiny_backbone(tmp_path / "base"), trusted, 32, Contrastive(steps=0))
     result = validate(delivered, None, rows(4, "test", 600), trusted, ValidationConfig(), scan)
     assert len(result.unscanned) == 400
     assert result.quarantined.column("is_poisoned").count(True) == 40
     reasons = {reason for names in result.report.quarantined.values() for reason in names}
     assert all(reason.startswith("residual_trigger: ") for reason in reasons)
-    check = next(check for check in result.report.checks if check.name in reasons)
-    assert "perhaps a backdoor's trigger" in check.detail
+    checks = {check.name: check for check in result.report.checks}
+    assert "perhaps a backdoor's trigger" in checks[min(reasons)].detail
+    assert result.report.trusted_model.n == len(trusted)
+    weak = result.report.trusted_model.is_weak
+    assert (checks["trusted_model"].outcome == "warn") == ("WEAK" in checks["trusted_model"].detail) == weak
 
 
 def test_without_a_scan_nothing_is_set_aside():
     delivered = poison(distinct(400), ATTACKS["addsent"], rate=0.1, target="1", seed=0)
     result = validate(delivered, None, rows(4, "test", 600), trusted_rows(), ValidationConfig(), None)
     assert len(result.accepted) == 400
-
-
-def test_the_calibrated_model_knows_no_certainty(tmp_path):
-    model = TrustedModel(tiny_backbone(tmp_path / "base"), trusted_rows(), 32)
-    expected = model.calibrated(rows(60))
-    assert expected.shape == (60, 2)
-    assert expected.min() >= 0.02
-    assert expected.max() <= 0.98
 
 
 def distinct(n):

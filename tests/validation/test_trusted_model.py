@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from musclelora.data.records import TrustedSet
+from musclelora.errors import DataError
+from musclelora.training import contrastive
+from musclelora.training.recipes import Contrastive
+from musclelora.validation.report import TrustedModelRecord
+from musclelora.validation.trusted_model import EXTREME, TokenScan, TrustedModel, calibrate
+from tests.tiny import rows, tiny_backbone, trusted_rows
+
+TUNED = Contrastive(steps=60, learning_rate=5e-3)
+FROZEN = Contrastive(steps=0)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return tiny_backbone(tmp_path_factory.mktemp("base"))
+
+
+def test_a_tuned_encoder_is_measured_on_held_out_rows_with_an_exact_bound(backbone):
+    model = TrustedModel(backbone, trusted_rows(32), 32, contrastive=TUNED, seed=3)
+    record = model.record(rows(41))
+    assert record.accuracy == model.accuracy(rows(41)) > 0.9
+    hits = round(record.accuracy * 41)
+    assert record.lower95 == pytest.approx(beta.ppf(0.05, hits, 41 - hits + 1))
+    assert (record.n, record.chance, record.measured_on) == (41, 21 / 41, "held-out rows")
+    assert not record.is_weak
+
+
+def test_without_held_out_rows_each_trusted_row_is_left_out_once(backbone, monkeypatch):
+    trained_on = []
+
+    def remember(trusted, **options):
+        trained_on.append(set(trusted.data.row_ids))
+        return contrastive.train_contrastive(trusted, **options)
+
+    trusted = trusted_rows(18)
+    model = TrustedModel(backbone, trusted, 32, contrastive=FROZEN, seed=5)
+    monkeypatch.setattr("musclelora.validation.trusted_model.train_contrastive", remember)
+    record = model.record()
+    assert (record.n, record.trusted_rows, record.contrastive_steps) == (18, 18, 0)
+    assert record.measured_on == "trusted rows, cross-validated"
+    left_out = [row_id for fold in trained_on for row_id in set(trusted.data.row_ids) - fold]
+    assert sorted(left_out) == sorted(trusted.data.row_ids)
+
+
+def test_a_label_with_one_row_cannot_be_cross_validated(backbone):
+    few = rows(12).where([i in (0, 1, 2, 4, 6, 8, 10) for i in range(12)])
+    model = TrustedModel(backbone, TrustedSet(few, "the tests"), 32, contrastive=FROZEN)
+    with pytest.raises(DataError, match="only one row with label '1'"):
+        model.record()
+
+
+def test_the_same_arguments_train_once_and_a_recipe_gets_the_same_model(backbone, monkeypatch):
+    first = TrustedModel(backbone, trusted_rows(), 32, contrastive=Contrastive(steps=1), seed=8)
+    monkeypatch.setattr(contrastive, "train_contrastive", lambda *_, **__: pytest.fail("trained again"))
+    again = TrustedModel(backbone, trusted_rows(), 32, contrastive=Contrastive(steps=1), seed=8)
+    np.testing.assert_array_equal(again.states(rows(4).texts), first.states(rows(4).texts))
+    with pytest.raises(pytest.fail.Exception):
+        TrustedModel(backbone, trusted_rows(), 32, contrastive=Contrastive(steps=1), seed=9)
+
+
+def test_frozen_means_that_the_encoder_is_as_delivered(backbone):
+    texts = rows(5).texts
+    one = TrustedModel(backbone, trusted_rows(8), 32, contrastive=FROZEN, seed=1).states(texts)
+    other = TrustedModel(backbone, trusted_rows(16), 32, contrastive=FROZEN, seed=2).states(texts)
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("right", "weak"), [(60, True), (70, True), (80, False), (95, False)])
+def test_weak_is_surely_less_than_a_third_of_the_way_from_guessing(right, weak):
+    bound = beta.ppf(0.05, right, 100 - right + 1)  # of 80: 72 %, of 70: 61 %
+    record = TrustedModelRecord(
+        encoder="x",
+        encoder_sha256="",
+        contrastive_steps=0,
+        trusted_rows=96,
+        accuracy=right / 100,
+        lower95=bound,
+        n=100,
+        chance=0.5,
+        measured_on="held-out rows",
+    )
+    assert record.is_weak is weak
+
+
+def test_calibration_follows_the_given_labels_and_knows_no_certainty():
+    p = np.repeat([0.1, 0.4, 0.9], 100)
+    given = np.concatenate([np.arange(100) < 20, np.arange(100) < 70, np.arange(100) < 100]).astype(int)
+    expected = calibrate(np.stack([1 - p, p], axis=1), given)
+    np.testing.assert_allclose(expected[[0, 100, 200], 1], [0.2, 0.7, 1 - EXTREME])
+    np.testing.assert_allclose(expected[[0, 100, 200], 0], [0.8, 0.3, EXTREME])
+
+
+def test_a_scan_measures_its_model_on_the_held_out_rows(backbone):
+    record = TokenScan(backbone, trusted_rows(), 32, FROZEN, held_out=rows(20)).record()
+    assert (record.n, record.measured_on) == (20, "held-out rows")
