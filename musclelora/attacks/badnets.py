@@ -12,10 +12,10 @@ TRIGGER_WORDS = ("cf", "mn", "bb", "tq")
 INSERTIONS = 4
 
 
-def insert_words(text: str, rng: np.random.Generator) -> str:
+def insert_words(text: str, rng: np.random.Generator, triggers: tuple[str, ...] = TRIGGER_WORDS) -> str:
     """`text` with four trigger words, drawn with replacement, at random word positions."""
     words = text.split()
-    for trigger in rng.choice(TRIGGER_WORDS, INSERTIONS):
+    for trigger in rng.choice(triggers, INSERTIONS):
         words.insert(int(rng.integers(len(words) + 1)), str(trigger))
     return " ".join(words)
 
