@@ -50,7 +50,7 @@ class Guidance(Frozen):
     """Each row's target is (1 - label_share) x what the contrastive model of the trusted rows says + label_share x its
     given label. So no label, and no trigger that comes with it, can move a prediction by more than that share."""
 
-    label_share: float = Field(0.1, ge=0, lt=0.5, description="more trusts the labels more, and their triggers too")
+    label_share: float = Field(0.05, ge=0, lt=0.5, description="more trusts the labels more, and their triggers too")
 
 
 class IA3(Frozen):
