@@ -10,8 +10,10 @@ from materializers.robustness_report import RobustnessReportMaterializer
 from materializers.text_dataset import TextDatasetMaterializer
 from materializers.trusted_set import TrustedSetMaterializer
 from materializers.validation_report import ValidationReportMaterializer
+from materializers.vouching import ChampionResultMaterializer, VouchingMaterializer
 
 __all__ = [
+    "ChampionResultMaterializer",
     "DefendedModelMaterializer",
     "GateDecisionMaterializer",
     "RegisteredVersionMaterializer",
@@ -19,4 +21,5 @@ __all__ = [
     "TextDatasetMaterializer",
     "TrustedSetMaterializer",
     "ValidationReportMaterializer",
+    "VouchingMaterializer",
 ]

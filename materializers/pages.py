@@ -177,6 +177,17 @@ def registered_page(version: RegisteredVersion) -> str:
     )
 
 
+def facts_page(title: str, record: BaseModel) -> str:
+    """Every field of a small record; a rate as its value, bounds and rows."""
+    facts: list[tuple[str, object]] = []
+    for field in _fields(record):
+        if isinstance(field.value, dict):
+            facts += [(f"{field.name} {key}", value) for key, value in field.value.items()]
+        else:
+            facts.append((field.name, field.value))
+    return _render("facts.html.jinja", title=title, facts=facts)
+
+
 def _dataset_facts(dataset: TextDataset) -> dict[str, Any]:
     columns = dataset.rows.column_names
     labels = Counter("(none)" if label is None else str(label) for label in dataset.labels)

@@ -13,11 +13,12 @@ OWNERSHIP = "trusted.json"
 
 
 def _ownership(trusted: TrustedSet) -> dict[str, str | None]:
-    return {"owner": trusted.owner, "expires": trusted.expires.isoformat() if trusted.expires else None}
+    days = {"expires": trusted.expires, "checked": trusted.checked}
+    return {"owner": trusted.owner, **{key: day.isoformat() if day else None for key, day in days.items()}}
 
 
 class TrustedSetMaterializer(RowsMaterializer):
-    """Its value is the SHA-256 of its rows, who vouches for it, and until when."""
+    """Its value is the SHA-256 of its rows, who vouches for it, when they looked at it, and until when."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (TrustedSet,)
 
@@ -28,8 +29,10 @@ class TrustedSetMaterializer(RowsMaterializer):
     def load(self, data_type: type[Any]) -> TrustedSet:  # noqa: ARG002 (ZenML names the arguments)
         """Read rows and ownership; raises `DataError` where they are unreadable or were altered."""
         ownership = json.loads(self.read(OWNERSHIP))
-        expires = date.fromisoformat(ownership["expires"]) if ownership["expires"] else None
-        trusted = TrustedSet(self.load_rows(), ownership["owner"], expires)
+        expires, checked = (
+            date.fromisoformat(day) if day else None for day in map(ownership.get, ("expires", "checked"))
+        )
+        trusted = TrustedSet(self.load_rows(), ownership["owner"], expires, checked)
         self.refuse_if_altered(self.compute_content_hash(trusted))
         return trusted
 

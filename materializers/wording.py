@@ -9,7 +9,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 KEPT_AROUND = 12
 # Rules of the gate that count; all others read fractions.
-COUNTED = {"required_attacks", "finite_numbers", "min_triggered_rows"}
+COUNTED = {
+    "required_attacks",
+    "required_probes",
+    "finite_numbers",
+    "min_triggered_rows",
+    "trusted_expiry",
+    "max_trusted_age_days",
+}
 # Control, format (zero-width, direction overrides), private-use and lone-surrogate characters: unseen, or they
 # rearrange what is seen.
 UNSEEN = {"Cc", "Cf", "Co", "Cs"}

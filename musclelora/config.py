@@ -1,6 +1,7 @@
 """The configuration of a run: one YAML file, typed; a wrong key gets the nearest right one."""
 
 import difflib
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from musclelora.training.recipes import Quantization, RecipeChoice
 from musclelora.validation.config import ValidationConfig
 
 PATH_KEYS = ("train", "dev", "test", "dataset")
+# user:password@ of any address, and whatever stands before the @ of a web address: tokens are given so.
+SECRET = re.compile(r"://[^/\s@]*:[^/\s]*@|https?://[^/\s]+@")
 Config = TypeVar("Config", bound=Frozen)
 
 
@@ -120,6 +123,7 @@ def _validated(kind: type[Config], path: Path, overrides: tuple[str, ...]) -> Co
     raw = _read_yaml(path)
     for override in overrides:
         _apply(raw, override)
+    _refuse_secrets(raw, "")
     _merge_policy(raw, path.parent)
     _read_waivers(raw, path.parent)
     _resolve_paths(raw.get("data"), path.parent)
@@ -160,6 +164,22 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must be a YAML mapping with sections such as `data`; it is empty or something else.")
     return raw
+
+
+def _refuse_secrets(item: Any, where: str) -> None:
+    """Files are copied and command lines are listed: an address with a password belongs in the environment."""
+    if isinstance(item, dict):
+        for key, value in item.items():
+            _refuse_secrets(value, f"{where}.{key}".lstrip("."))
+    elif isinstance(item, list):
+        for value in item:
+            _refuse_secrets(value, where)
+    elif isinstance(item, str) and SECRET.search(item):
+        raise ConfigError(
+            f"{where} is an address with a password or a token in it, which would be copied with the configuration. "
+            "Leave it out, and give it by the environment: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+            "MLFLOW_TRACKING_URI for a database, and for data what fsspec reads (AWS_ACCESS_KEY_ID and the like)."
+        )
 
 
 def _merge_policy(raw: dict[str, Any], folder: Path) -> None:

@@ -63,7 +63,8 @@ def _files(config: DataConfig) -> Delivery:
     train, test = read(config.train), read(config.test)
     dev = read(config.dev) if config.dev else test.where([False] * len(test))
     vouched = config.trusted
-    return Delivery(train, dev, test, TrustedSet(read(vouched.path), owner=vouched.owner, expires=vouched.expires))
+    trusted = TrustedSet(read(vouched.path), vouched.owner, vouched.expires, vouched.checked)
+    return Delivery(train, dev, test, trusted)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from zenml.models import PipelineRunResponse
 
 from materializers import pages
 from musclelora.attacks.registry import ATTACKS, attack_by_name
-from musclelora.config import RunConfig, TrackingConfig
+from musclelora.config import RunConfig
 from musclelora.errors import ConfigError, ModelError, did_you_mean
 from musclelora.evaluation.report import RobustnessReport
 from musclelora.evaluation.suites import TriggeredFrom
@@ -33,6 +33,7 @@ from musclelora.training.recipes import Recipe, RecipeChoice
 from musclelora.validation.report import ValidationReport
 from pipelines.errors import OutputError, StoppedError
 from pipelines.training import training_pipeline
+from steps.tracking import for_the_record
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ def prepare(config: RunConfig) -> Prepared:
     encoder = resolve_backbone(config.validation.trusted_model.encoder or config.model.base)
     preset = _preset(backbone, config.recipe.preset)
     target = _target(config)
-    tracking = TrackingConfig(uri=config.tracking.uri or default_tracking_uri(), experiment=config.tracking.experiment)
-    check_reachable(tracking.uri or "")
+    check_reachable(_tracking_uri(config))
     candidate = resolve_recipe(config.recipe, preset)
     if not candidate.can_be_released:
         raise ConfigError(
@@ -87,7 +87,7 @@ def prepare(config: RunConfig) -> Prepared:
         ],
     )
     return Prepared(
-        config=config.model_copy(update={"tracking": tracking}),
+        config=config,
         backbone=backbone,
         encoder=encoder,
         trainings=trainings,
@@ -105,7 +105,7 @@ def launch(prepared: Prepared, output: Path) -> Finished:
     config = prepared.config
     run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
     configured = training_pipeline.with_options(
-        run_name=run_name, extra={"tracking": config.tracking.model_dump(mode="json")}
+        run_name=run_name, extra={"tracking": for_the_record(config.tracking, _tracking_uri(config))}
     )
     with _scratch():
         try:
@@ -198,6 +198,10 @@ def _seconds(run: PipelineRunResponse) -> dict[str, float]:
         else:
             seconds[name] = round((step.end_time - step.start_time).total_seconds(), 2)
     return seconds
+
+
+def _tracking_uri(config: RunConfig) -> str:
+    return config.tracking.uri or default_tracking_uri()
 
 
 def _use_stack(name: str | None) -> None:

@@ -9,6 +9,7 @@ from musclelora.config import RunConfig
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.plan import Training
 from musclelora.training.backbone import Backbone
+from steps.compare import compare
 from steps.decide import decide
 from steps.enforce import enforce
 from steps.evaluate import evaluate
@@ -53,7 +54,12 @@ def training_pipeline(
     ]
     parts = [training.part for training in trainings]
     report = evaluate(models, parts, test, validation, triggers=triggers, min_control_asr=config.gate.min_control_asr)
-    decision = decide(report, validation, policy=config.gate, waivers=config.waivers)
+    champion = (
+        compare(test, triggers=triggers, drills=config.evaluation.drills, name=config.registry.name)
+        if config.gate.compares_with_champion
+        else None
+    )
+    decision, vouched = decide(report, validation, trusted, champion, policy=config.gate, waivers=config.waivers)
     registered = register(
         models,
         parts,
@@ -63,6 +69,8 @@ def training_pipeline(
         validation,
         report,
         decision,
+        vouched,
+        champion,
         name=config.registry.name,
         promote=config.registry.promote,
     )

@@ -1,10 +1,13 @@
 """The gate. Never cached."""
 
+from datetime import datetime, timezone
 from typing import Annotated
 
 from zenml import step
 
-from musclelora.evaluation.report import RobustnessReport
+from musclelora.data.records import TrustedSet
+from musclelora.data.trusted import Vouching, vouching
+from musclelora.evaluation.report import ChampionResult, RobustnessReport
 from musclelora.governance import decision
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.policy import Policy
@@ -15,8 +18,14 @@ from steps.progress import announce
 
 @step(enable_cache=False)
 def decide(
-    report: RobustnessReport, validation: ValidationReport, policy: Policy, waivers: list[Waiver]
-) -> Annotated[GateDecision, "gate_decision"]:
-    decided = decision.decide(report, policy, waivers, validation)
+    report: RobustnessReport,
+    validation: ValidationReport,
+    trusted: TrustedSet,
+    champion: ChampionResult | None,
+    policy: Policy,
+    waivers: list[Waiver],
+) -> tuple[Annotated[GateDecision, "gate_decision"], Annotated[Vouching, "vouching"]]:
+    vouched = vouching(trusted, datetime.now(timezone.utc).date())
+    decided = decision.decide(report, policy, waivers, validation, vouched, champion)
     announce(f"decide: {decided.decision}")
-    return decided
+    return decided, vouched

@@ -6,7 +6,8 @@ from zenml import step
 
 from materializers import pages
 from musclelora.data.records import TextDataset, TrustedSet
-from musclelora.evaluation.report import RobustnessReport
+from musclelora.data.trusted import Vouching
+from musclelora.evaluation.report import ChampionResult, RobustnessReport
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.evidence import Evidence, record_and_register
 from musclelora.governance.registered import RegisteredVersion
@@ -26,10 +27,12 @@ def register(
     validation: ValidationReport,
     report: RobustnessReport,
     decision: GateDecision,
+    vouched: Vouching,
+    champion: ChampionResult | None,
     name: str,
     promote: bool,
 ) -> Annotated[RegisteredVersion, "registered_version"]:
-    settings, run_name = tracking()
+    address, experiment, run_name = tracking()
     announce(f"register: {name} in MLflow")
     evidence = Evidence(
         models=dict(zip(parts, models, strict=True)),
@@ -42,15 +45,17 @@ def register(
         pages={
             "robustness.html": pages.robustness_page(report, decision),
             "training.html": pages.training_page(models[parts.index("candidate")].record),
+            "validation.html": pages.validation_page(validation),
+            "decision.html": pages.decision_page(decision),
         },
+        vouched=vouched,
+        champion=champion,
     )
-    if settings.uri is None:
-        raise ValueError("the launcher must resolve tracking.uri")
     return record_and_register(
         evidence,
         name=name,
         promote=promote,
-        tracking_uri=settings.uri,
-        experiment=settings.experiment,
+        tracking_uri=address,
+        experiment=experiment,
         run_name=run_name,
     )

@@ -3,9 +3,17 @@
 from zenml import get_step_context
 
 from musclelora.config import TrackingConfig
+from musclelora.governance.tracking import default_tracking_uri, without_credentials
 
 
-def tracking() -> tuple[TrackingConfig, str]:
-    """MLflow settings of this pipeline run, and the run's name."""
+def for_the_record(tracking: TrackingConfig, address: str) -> dict[str, str | None]:
+    """What ZenML may store of them: an address with a password comes from the environment, and stays there."""
+    shown = address if without_credentials(address) == address else None
+    return {"uri": shown, "experiment": tracking.experiment}
+
+
+def tracking() -> tuple[str, str, str]:
+    """MLflow's address, the experiment, and the name of this pipeline run."""
     run = get_step_context().pipeline_run
-    return TrackingConfig.model_validate(run.config.extra["tracking"]), run.name
+    settings = TrackingConfig.model_validate(run.config.extra["tracking"])
+    return settings.uri or default_tracking_uri(), settings.experiment, run.name

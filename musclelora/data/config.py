@@ -27,10 +27,11 @@ class Columns(Frozen):
 
 
 class TrustedFile(Frozen):
-    """A small clean file, who vouches for it, and the last day on which that holds (no end without one)."""
+    """A small clean file, who vouches for it, when they last looked at it, and the last day on which that holds."""
 
     path: str
     owner: Annotated[str, Field(min_length=1)]
+    checked: date | None = None
     expires: date | None = None
 
 

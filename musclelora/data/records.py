@@ -111,11 +111,15 @@ class TextDataset:
 
 @dataclass(frozen=True, eq=False)
 class TrustedSet:
-    """A small clean set somebody vouches for: rows, who vouches, until when. Its labels define the label set."""
+    """A small clean set somebody vouches for: rows, who, until when, and when they last looked at the rows.
+
+    Its labels define the label set.
+    """
 
     data: TextDataset
     owner: str
     expires: date | None = None
+    checked: date | None = None
 
     @property
     def sha256(self) -> str:

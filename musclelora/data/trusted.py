@@ -6,6 +6,30 @@ from datetime import date
 from musclelora.data.normalise import text_key
 from musclelora.data.records import TextDataset, TrustedSet, label_order
 from musclelora.errors import DataError, did_you_mean
+from musclelora.frozen import Frozen
+
+
+class Vouching(Frozen):
+    """Who vouches for the trusted rows, when they last looked at them, until when, and the day this was asked."""
+
+    sha256: str
+    rows: int
+    owner: str
+    checked: date | None
+    expires: date | None
+    asked: date
+
+
+def vouching(trusted: TrustedSet, today: date) -> Vouching:
+    """What the gate reads of a trusted set on `today`."""
+    return Vouching(
+        sha256=trusted.sha256,
+        rows=len(trusted),
+        owner=trusted.owner,
+        checked=trusted.checked,
+        expires=trusted.expires,
+        asked=today,
+    )
 
 
 def check_trusted(
@@ -23,6 +47,8 @@ def check_trusted(
             f"it expired on {trusted.expires} (today is {today}): its owner, {trusted.owner}, should look at the rows "
             "again and set a new date"
         )
+    if trusted.checked is not None and trusted.checked > today:
+        reasons.append(f"its owner, {trusted.owner}, checked it on {trusted.checked}, and today is {today}")
     bare = [
         row_id
         for row_id, text, label in zip(trusted.data.row_ids, trusted.data.texts, trusted.data.labels, strict=True)

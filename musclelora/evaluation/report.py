@@ -34,7 +34,8 @@ class AttackResult(Frozen):
     `asr` is the share of triggered test rows of non-target classes called the target; `floor` the same rows on a
     model of the same recipe that never saw this poison; `untriggered` the same rows before the trigger went in, on
     this model; `control_asr` the same rows on the undefended control trained on the same data. A control under the
-    policy's strength makes the result inconclusive: the attack did not work even without a defence.
+    policy's strength makes the result inconclusive: the attack did not work even without a defence. `robust_accuracy`
+    is the share of the triggered rows still called their true class; None where that is not known.
     """
 
     attack: str
@@ -46,6 +47,7 @@ class AttackResult(Frozen):
     transform_rate: float
     conclusive: bool
     examples: list[FlippedRow]
+    robust_accuracy: Rate | None = None
 
 
 class ModelResult(Frozen):
@@ -92,6 +94,19 @@ class AuditedModel(Frozen):
     sha256: str
     floor: str | None
     floor_sha256: str | None
+
+
+class ChampionResult(Frozen):
+    """The champion so far on the rows that the candidate was measured on, with the very same triggers.
+
+    `asr` is by attack or drill. `version` is None where the registry holds no champion yet; then nothing was measured.
+    """
+
+    version: str | None
+    model_sha256: str | None = None
+    test_sha256: str
+    cacc: Rate | None = None
+    asr: dict[str, Rate] = Field(default_factory=dict)
 
 
 class RobustnessReport(Frozen):

@@ -6,6 +6,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from musclelora.data.records import TextDataset
+from musclelora.evaluation.intervals import rate
 from musclelora.evaluation.metrics import CACC
 from musclelora.evaluation.report import AttackResult, FlippedRow, ModelResult, Rate, Role
 from musclelora.evaluation.suites import Suite
@@ -77,6 +78,7 @@ def attack_result(
         transform_rate=suite.transform_rate,
         conclusive=control_asr is not None and control_asr >= min_control_asr,
         examples=_flipped(suite, triggered, untriggered) if suite.paired else [],
+        robust_accuracy=rate(int(np.sum(triggered == suite.truth)), len(triggered)) if suite.paired else None,
     )
 
 

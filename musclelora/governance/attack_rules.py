@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from musclelora.evaluation.report import AttackResult, ProbeResult
+from musclelora.evaluation.report import AttackResult, ProbeResult, RobustnessReport
 from musclelora.governance.policy import Policy
 from musclelora.governance.rule import ROUNDING, Evidence, RuleResult, a_rule, is_usable, percent, points
+from musclelora.validation.report import ValidationReport
+from musclelora.validation.token_scan import RESIDUAL_TRIGGER
+
+PROBED = 20  # suspects that a run probes, the strongest: musclelora.evaluation.probes.SUSPECTS
 
 
 def attack_rules(
@@ -33,6 +37,25 @@ def attack_rules(
         )
     if policy.max_asr_over_floor is not None:
         yield _over_floor_rule(about, result, policy.max_asr_over_floor, advice, audited=audited)
+    if policy.min_robust_accuracy is not None:
+        yield _robust_accuracy_rule(about, result, policy.min_robust_accuracy, advice)
+
+
+def _robust_accuracy_rule(
+    about: Callable[..., RuleResult], result: AttackResult, limit: float, advice: str
+) -> RuleResult:
+    robust = result.robust_accuracy
+    usable = robust is not None and is_usable(robust)
+    return about(
+        "min_robust_accuracy",
+        limit=limit,
+        passes=robust.lower95 >= limit - ROUNDING if robust is not None and usable else None,
+        fact=f"{percent(robust.value if robust else None)} of the triggered rows keep their true class, at least "
+        f"{percent(robust.lower95 if robust else None)} (95 % bound); the policy asks for {percent(limit)}.",
+        advice=advice if usable else "Evaluate on triggered rows whose true class is known.",
+        measured=robust.value if robust else None,
+        bound=robust.lower95 if robust else None,
+    )
 
 
 def _over_floor_rule(
@@ -96,6 +119,40 @@ def probe_rules(probe: ProbeResult, policy: Policy) -> Iterator[RuleResult]:
             advice=advice,
             measured=asr.value - floor.value if floor else None,
             bound=over,
+        )
+
+
+def required_probe_rules(
+    report: RobustnessReport, validation: ValidationReport | None, policy: Policy
+) -> Iterator[RuleResult]:
+    """Were the probes made that the policy asks for? Rows without a suspect word need none, once they were scanned."""
+    for kind in dict.fromkeys(policy.required_probes):
+        probed = [probe.trigger for probe in report.probes if probe.kind == kind]
+        if kind == "search":
+            made, fact = bool(probed), f"{len(probed)} triggers were searched for in the weights."
+        elif report.audited is not None:
+            continue  # nobody has the training rows of a model that was not trained here
+        else:
+            scanned = validation is not None and any(
+                check.name.split(":")[0] == RESIDUAL_TRIGGER for check in validation.checks
+            )
+            suspects = sorted(validation.suspects if validation else [], key=lambda suspect: -suspect.z)
+            made = scanned and {suspect.text for suspect in suspects[:PROBED]} <= set(probed)
+            fact = (
+                f"The training rows were {'' if scanned else 'not '}scanned: {len(suspects)} suspect words and "
+                f"phrases, {len(probed)} of them probed."
+            )
+        yield a_rule(
+            "required_probes",
+            limit=1,
+            passes=True if made else None,
+            fact=fact,
+            advice="Switch the token scan on (validation.token_scan)."
+            if kind == "scan"
+            else "Audit the model beside a floor model, with search_seconds above 0.",
+            attack=kind,
+            evidence="probe",
+            measured=len(probed),
         )
 
 

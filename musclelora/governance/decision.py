@@ -12,9 +12,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from musclelora.evaluation.report import RobustnessReport
+from musclelora.data.trusted import Vouching
+from musclelora.evaluation.report import ChampionResult, RobustnessReport
 from musclelora.frozen import Frozen
-from musclelora.governance.attack_rules import attack_rules, probe_rules
+from musclelora.governance.attack_rules import attack_rules, probe_rules, required_probe_rules
+from musclelora.governance.champion_rules import champion_rules
+from musclelora.governance.data_rules import data_rules
+from musclelora.governance.metric_rules import metric_rules
 from musclelora.governance.policy import Policy
 from musclelora.governance.rule import ROUNDING, RuleResult, Verdict, a_rule, is_usable, percent, points
 from musclelora.governance.waiver import Waiver, is_signed
@@ -46,6 +50,8 @@ def decide(
     policy: Policy,
     waivers: Sequence[Waiver] = (),
     validation: ValidationReport | None = None,
+    vouched: Vouching | None = None,
+    champion: ChampionResult | None = None,
 ) -> GateDecision:
     """Read every rule of the policy on the reports; the same evidence and policy give the same decision.
 
@@ -55,13 +61,16 @@ def decide(
     audited = report.audited is not None
     rules = [*_report_rules(report, policy), *_accuracy_rules(report, policy)]
     if not audited:
-        rules += [*_data_rules(validation, policy), *_accuracy_drop_rules(report, policy)]
+        rules += [*data_rules(validation, vouched, policy), *_accuracy_drop_rules(report, policy)]
+        rules += champion_rules(report, champion, policy)
     for name, result in sorted(report.candidate.attacks.items()):
         rules += attack_rules("candidate", name, result, policy, audited=audited)
     for name, result in sorted(report.drills.items()):
         rules += attack_rules("drill", name, result, policy)
     for probe in report.probes:
         rules += probe_rules(probe, policy)
+    rules += required_probe_rules(report, validation, policy)
+    rules += metric_rules(report, champion, policy)
     used = [_waiver_of(rule, waivers, policy) for rule in rules]
     rules = [
         rule if waiver is None else rule.model_copy(update={"waiver": str(waiver)})
@@ -79,10 +88,13 @@ def decide(
 
 
 def report_sha256(report: RobustnessReport) -> str:
-    """SHA-256 of the report as JSON with sorted keys, without wall-clock times: the same evidence, the same hash."""
-    fields = report.model_dump(mode="json")
+    """SHA-256 of the report as JSON with sorted keys, without wall-clock times: the same evidence, the same hash.
+
+    What was not measured is left out, so that a measurement that a later version adds changes no hash.
+    """
+    fields = report.model_dump(mode="json", exclude_none=True)
     for model in (fields["candidate"], *fields["comparisons"].values()):
-        del model["train_seconds"]
+        model.pop("train_seconds", None)
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -111,32 +123,13 @@ def _report_rules(report: RobustnessReport, policy: Policy) -> Iterator[RuleResu
     )
 
 
-def _data_rules(validation: ValidationReport | None, policy: Policy) -> Iterator[RuleResult]:
-    """Rows that validation set aside; a delivery that is mostly suspect is no basis for a model."""
-    limit = policy.max_quarantined_share
-    if limit is None:
-        return
-    rows = validation.rows if validation else 0
-    share = len(validation.quarantined) / rows if validation and rows else None
-    yield a_rule(
-        "max_quarantined_share",
-        limit=limit,
-        passes=None if share is None else share <= limit + ROUNDING,
-        fact=f"Validation set aside {percent(share)} of {rows} delivered rows; the policy allows {percent(limit)}.",
-        advice="Look at quarantined.csv: leave out the source that the rows come from, or correct a check that is "
-        "wrong, and run again.",
-        measured=share,
-        n=rows,
-    )
-
-
 def _waiver_of(rule: RuleResult, waivers: Sequence[Waiver], policy: Policy) -> Waiver | None:
     """The signed waiver that accepts the bound of a refused rule; what was not measured cannot be accepted."""
     if rule.verdict != "refused" or rule.bound is None:
         return None
     for waiver in waivers:
         same = (waiver.rule, waiver.evidence, waiver.attack) == (rule.rule, rule.evidence, rule.attack)
-        over = waiver.value - rule.bound if rule.rule == "min_cacc" else rule.bound - waiver.value
+        over = waiver.value - rule.bound if waiver.downwards else rule.bound - waiver.value
         if same and over <= ROUNDING and is_signed(waiver, policy.waiver_keys):
             return waiver
     return None

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from musclelora.data.records import TextDataset, TrustedSet
-from musclelora.evaluation.report import RobustnessReport
+from musclelora.data.trusted import Vouching
+from musclelora.evaluation.report import ChampionResult, RobustnessReport
 from musclelora.governance import promotion, registry, tracking
 from musclelora.governance.bom import BOM, bill_of_materials
 from musclelora.governance.decision import GateDecision
-from musclelora.governance.manifest import VALIDATION
+from musclelora.governance.manifest import CHAMPION, TRAINING, VALIDATION, VOUCHED
 from musclelora.governance.model_card import model_card
 from musclelora.governance.registered import RegisteredVersion
 from musclelora.training.defended_model import DefendedModel
@@ -29,6 +30,8 @@ class Evidence:
     report: RobustnessReport
     decision: GateDecision
     pages: dict[str, str]
+    vouched: Vouching | None = None
+    champion: ChampionResult | None = None
 
 
 def record_and_register(
@@ -78,7 +81,9 @@ def _files(evidence: Evidence, name: str) -> dict[str, str]:
     card = model_card(record, evidence.report, evidence.decision, evidence.validation, name)
     return {
         VALIDATION: evidence.validation.model_dump_json(indent=1),
-        "training.json": record.model_dump_json(indent=1),
+        TRAINING: record.model_dump_json(indent=1),
+        **({VOUCHED: evidence.vouched.model_dump_json(indent=1)} if evidence.vouched else {}),
+        **({CHAMPION: evidence.champion.model_dump_json(indent=1)} if evidence.champion else {}),
         registry.CARD: card,
         BOM: bill_of_materials(evidence.models["candidate"], name, evidence.test.sha256),
         **evidence.pages,

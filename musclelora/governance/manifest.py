@@ -10,11 +10,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from musclelora.data.trusted import Vouching
 from musclelora.errors import ModelError
-from musclelora.evaluation.report import RobustnessReport
+from musclelora.evaluation.report import ChampionResult, RobustnessReport
 from musclelora.frozen import Frozen
 from musclelora.governance.decision import GateDecision, decide
 from musclelora.validation.report import ValidationReport
@@ -22,11 +24,13 @@ from musclelora.validation.report import ValidationReport
 FOLDER = "evidence"
 MANIFEST = f"{FOLDER}/manifest.json"
 DECISION, REPORT, VALIDATION = "gate_decision.json", "robustness_report.json", "validation_report.json"
+VOUCHED, CHAMPION, TRAINING = "trusted.json", "champion.json", "training.json"
 # MLflow writes it into every folder that it downloads by a models:/ address.
 ADDED_BY_DOWNLOAD = "registered_model_meta"
 # What torch, joblib and pickle write: loading one runs code of whoever wrote it.
 UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".msgpack"}
 _BLOCK = 1 << 20
+Record = TypeVar("Record", bound=Frozen)
 
 
 class VerificationError(ModelError):
@@ -46,6 +50,7 @@ class Verified:
     manifest_sha256: str
     files: int
     decision: GateDecision
+    champion: ChampionResult | None = None  # what the decision compared the model with
 
 
 def write_evidence(folder: Path, files: dict[str, str]) -> str:
@@ -80,7 +85,8 @@ def verify_folder(folder: Path, manifest_sha256: str | None = None) -> Verified:
             f"{'; and others' if len(problems) > 10 else ''}. Fetch the version again; if that does not help, the "
             "artifact store was written to: do not use this model."
         )
-    return Verified(manifest_sha256=found, files=len(manifest.files), decision=_decision(folder, manifest))
+    decision, champion = _decision(folder, manifest)
+    return Verified(manifest_sha256=found, files=len(manifest.files), decision=decision, champion=champion)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -104,29 +110,35 @@ def _problems(folder: Path, manifest: Manifest) -> list[str]:
     return problems + [f"{name} may be a pickle, which can run code" for name in unsafe]
 
 
-def _decision(folder: Path, manifest: Manifest) -> GateDecision:
-    """The decision, made again from the report and the policy that were stored with it."""
+def _decision(folder: Path, manifest: Manifest) -> tuple[GateDecision, ChampionResult | None]:
+    """The decision, made again from the reports and the policy that were stored with it."""
     for name in (DECISION, REPORT):
         if f"{FOLDER}/{name}" not in manifest.files:
             raise VerificationError(f"The model in {folder} carries no {FOLDER}/{name}: nothing says why to trust it.")
     try:
         decision = GateDecision.model_validate_json(_read(folder / FOLDER / DECISION))
         report = RobustnessReport.model_validate_json(_read(folder / FOLDER / REPORT))
-        listed = f"{FOLDER}/{VALIDATION}" in manifest.files
-        validation = ValidationReport.model_validate_json(_read(folder / FOLDER / VALIDATION)) if listed else None
+        validation = _listed(folder, manifest, VALIDATION, ValidationReport)
+        vouched = _listed(folder, manifest, VOUCHED, Vouching)
+        champion = _listed(folder, manifest, CHAMPION, ChampionResult)
     except ValidationError as error:
         raise VerificationError(
             f"The decision or the report in {folder / FOLDER} cannot be read ({error.error_count()} problems): written "
             "by another version of musclelora, or altered. Evaluate and register the model again."
         ) from error
-    again = decide(report, decision.policy, decision.waivers, validation)
+    again = decide(report, decision.policy, decision.waivers, validation, vouched, champion)
     if again != decision:
         raise VerificationError(
             f"{folder / FOLDER / DECISION} says {decision.decision!r}, but its policy read on {REPORT} gives "
             f"{again.decision!r} or other numbers: one of the two was altered, or another version of musclelora "
             "decided. Evaluate and register the model again."
         )
-    return decision
+    return decision, champion
+
+
+def _listed(folder: Path, manifest: Manifest, name: str, kind: type[Record]) -> Record | None:
+    """A piece of evidence that not every version has; the manifest says whether this one does."""
+    return kind.model_validate_json(_read(folder / FOLDER / name)) if f"{FOLDER}/{name}" in manifest.files else None
 
 
 def _files(folder: Path) -> list[str]:

@@ -46,6 +46,8 @@ def promote(name: str, version: str, tracking_uri: str, verified: Verified | Non
         champion = aliases_of(ledger, ledger.read()).get(CHAMPION)
         verified = verified or verify_version(name, version, tracking_uri)
 
+        _check_comparison(champion, name, version, verified)
+
         def after(now: Aliases) -> Aliases:
             _expect(champion, now, name, f"Version {version} was not promoted")
             if champion in {None, version}:
@@ -92,6 +94,17 @@ def _expect(champion: str | None, now: Aliases, name: str, refusal: str) -> None
             f"{refusal}: the champion of {name!r} was {_version(champion)} when this began, and "
             f"{_version(now.get(CHAMPION))} now. Another promotion came first. Look at it, and decide again."
         )
+
+
+def _check_comparison(champion: str | None, name: str, version: str, verified: Verified) -> None:
+    """An acceptance that rests on a comparison with the champion says nothing about a champion made since."""
+    compared = verified.champion
+    if compared is None or champion in {version, compared.version}:
+        return
+    raise RegistryError(
+        f"Version {version} of {name!r} was not promoted: its policy asks for a comparison with the champion. That was "
+        f"made with {_version(compared.version)}, and the champion is {_version(champion)} now. Run the pipeline again."
+    )
 
 
 def _move(

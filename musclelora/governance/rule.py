@@ -7,7 +7,7 @@ from musclelora.evaluation.report import Rate
 from musclelora.frozen import Frozen
 
 Verdict = Literal["accepted", "refused", "inconclusive"]
-Evidence = Literal["candidate", "drill", "probe"]
+Evidence = Literal["candidate", "drill", "probe", "metric"]
 
 # A limit such as 0.10 and a difference such as 0.4 - 0.3 are not exact in binary; a bound on the limit passes.
 ROUNDING = 1e-9

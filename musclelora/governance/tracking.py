@@ -1,8 +1,8 @@
 """MLflow tracking with an explicit address: no global state is read or changed, so any process may call any function.
 
-Metrics of a run: `cacc`, `asr.<attack>`, `asr_upper95.<attack>`, `asr_floor.<attack>` of the candidate; the same with
-`drill.` before them for drills, and with the role (`undefended.`) for comparisons; `asr_worst` and `asr_upper95_worst`
-over the candidate and the drills.
+Metrics of a run: `cacc`, `asr.<attack>`, `asr_upper95.<attack>`, `asr_floor.<attack>`, `robust_accuracy.<attack>`,
+`robust_accuracy_lower95.<attack>` of the candidate; the same with `drill.` before them for drills, and with the role
+(`undefended.`) for comparisons; `asr_worst` and `asr_upper95_worst` over the candidate and the drills.
 """
 
 import json
@@ -21,8 +21,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from musclelora.errors import ConfigError, RegistryError
-from musclelora.evaluation.report import AttackResult, RobustnessReport
+from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance.decision import GateDecision
+from musclelora.governance.metrics import report_metrics
 from musclelora.training.defended_model import TrainingRecord
 
 RUN_NAME = "musclelora.run_name"
@@ -197,16 +198,7 @@ def log_dataset(tracking_uri: str, run_id: str, dataset_name: str, sha256: str, 
 
 def log_report(tracking_uri: str, run_id: str, report: RobustnessReport, decision: GateDecision) -> None:
     """The report's rates as metrics (named as this module says) and the decision as tags of the run."""
-    candidate = report.candidate
-    values = {"cacc": candidate.cacc.value, "cacc_lower95": candidate.cacc.lower95}
-    values |= _attack_metrics("", candidate.attacks) | _attack_metrics("drill.", report.drills)
-    for role, compared in report.comparisons.items():
-        values |= {f"{role}.cacc": compared.cacc.value, f"{role}.cacc_lower95": compared.cacc.lower95}
-        values |= _attack_metrics(f"{role}.", compared.attacks)
-    tried = [*candidate.attacks.values(), *report.drills.values()]
-    if tried:
-        values["asr_worst"] = max(result.asr.value for result in tried)
-        values["asr_upper95_worst"] = max(result.asr.upper95 for result in tried)
+    values = report_metrics(report)
     now = int(time.time() * 1000)
     tags = {
         "decision": decision.decision,
@@ -225,16 +217,6 @@ def _end(client: MlflowClient, run_id: str, status: str) -> None:
     # MLflow prints the address of the run otherwise, password included.
     with environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"):
         client.set_terminated(run_id, status)
-
-
-def _attack_metrics(prefix: str, attacks: dict[str, AttackResult]) -> dict[str, float]:
-    values = {}
-    for name, result in attacks.items():
-        values[f"{prefix}asr.{name}"] = result.asr.value
-        values[f"{prefix}asr_upper95.{name}"] = result.asr.upper95
-        if result.floor is not None:
-            values[f"{prefix}asr_floor.{name}"] = result.floor.value
-    return values
 
 
 def _flat(item: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

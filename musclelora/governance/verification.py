@@ -1,6 +1,7 @@
 """Is a registered version what was decided on, and does the registry say what the ledger says?"""
 
 import tempfile
+from pathlib import Path
 
 from musclelora.errors import RegistryError
 from musclelora.governance.ledger import ALIASES, LedgerEntry, check_copy
@@ -17,6 +18,12 @@ def verify_version(name: str, version: str, tracking_uri: str) -> Verified:
     Raises `RegistryError` for a version that is not there or not complete, `VerificationError` for one that was
     altered, and says where.
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        return fetch_verified(name, version, tracking_uri, scratch)[1]
+
+
+def fetch_verified(name: str, version: str, tracking_uri: str, folder: str) -> tuple[Path, Verified]:
+    """The same, and the files stay in `folder`; returns where in it the model lies."""
     with mlflow_errors(tracking_uri, f"fetch {name!r} version {version}"):
         found = connect(tracking_uri).get_model_version(name, version)
         tags = found.tags
@@ -30,11 +37,11 @@ def verify_version(name: str, version: str, tracking_uri: str) -> Verified:
                 f"{name!r} version {version} has no manifest: it was registered before there was one, or its tag "
                 "was removed. It cannot be verified: register the model again."
             )
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = fetch(str(found.source), tracking_uri, scratch)
-            verified = verify_folder(folder, tags["manifest_sha256"])
-            _check_tags(tags, verified, read_manifest(folder), f"{name!r} version {version}")
-    return verified
+        Path(folder).mkdir(exist_ok=True)
+        fetched = fetch(str(found.source), tracking_uri, folder)
+        verified = verify_folder(fetched, tags["manifest_sha256"])
+        _check_tags(tags, verified, read_manifest(fetched), f"{name!r} version {version}")
+    return fetched, verified
 
 
 def verify_ledger(name: str, tracking_uri: str) -> int:

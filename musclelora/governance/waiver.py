@@ -2,9 +2,9 @@
 
     model: reviews
     rule: max_asr_over_floor     # a rule with a limit that refused; missing evidence cannot be waived
-    evidence: drill              # drill, candidate, or left out for a rule about the whole candidate
+    evidence: drill              # drill, candidate, probe, or left out for a rule about the whole candidate
     attack: badnets
-    value: 0.12                  # the bound is accepted up to this (min_cacc: down to this)
+    value: 0.12                  # the bound is accepted up to this (of a rule min_...: down to this)
     person: ann@example.com
     reason: badnets is filtered before the model (ticket 4711)
     expires: 2027-03-31          # the last day, UTC
@@ -39,8 +39,18 @@ class Waiver(Frozen):
     """One rule, one model, one person."""
 
     model: str
-    rule: Literal["max_asr", "max_asr_over_floor", "min_cacc", "max_cacc_drop"]
-    evidence: Literal["candidate", "drill"] | None = None
+    rule: Literal[
+        "max_asr",
+        "max_asr_over_floor",
+        "max_asr_over_champion",
+        "max_probe_asr",
+        "max_search_asr_over_floor",
+        "min_robust_accuracy",
+        "min_cacc",
+        "max_cacc_drop",
+        "max_cacc_drop_from_champion",
+    ]
+    evidence: Literal["candidate", "drill", "probe"] | None = None
     attack: str | None = None
     value: float = Field(ge=-1, le=1)
     person: str = Field(min_length=1)
@@ -55,12 +65,17 @@ class Waiver(Frozen):
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @property
+    def downwards(self) -> bool:
+        """Whether less than the limit is what is waived."""
+        return self.rule.startswith("min_")
+
+    @property
     def subject(self) -> str:
         """Which rule, of what."""
         return self.rule if self.attack is None else f"{self.rule} ({self.evidence}, {self.attack})"
 
     def __str__(self) -> str:
-        word = "down" if self.rule == "min_cacc" else "up"
+        word = "down" if self.downwards else "up"
         return (
             f"{self.subject} {word} to {self.value:g}, waived by {self.person} until {self.expires}: "
             f"{' '.join(self.reason.split())}"

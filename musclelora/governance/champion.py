@@ -1,0 +1,32 @@
+"""The champion so far, fetched from the registry and verified, so that a new candidate can be measured beside it."""
+
+import shutil
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+
+from musclelora.governance.ledger import CHAMPION
+from musclelora.governance.manifest import FOLDER, TRAINING
+from musclelora.governance.tracking import connect, mlflow_errors
+from musclelora.governance.verification import fetch_verified
+from musclelora.training.defended_model import RECORD, DefendedModel
+
+
+def fetch_champion(name: str, tracking_uri: str, folder: Path) -> tuple[str, DefendedModel] | None:
+    """The version with the alias `champion` and its model, put into the empty `folder`; None where there is none yet.
+
+    Raises `RegistryError` for a version that is not complete, `VerificationError` for one that was altered.
+    """
+    with mlflow_errors(tracking_uri, f"find the champion of {name!r}"):
+        try:
+            version = str(connect(tracking_uri).get_model_version_by_alias(name, CHAMPION).version)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # no model, no such alias
+                return None
+            raise
+    stored, _ = fetch_verified(name, version, tracking_uri, str(folder / "fetched"))
+    model = DefendedModel(folder / "champion")
+    shutil.copytree(stored / "model", model.model_folder)
+    shutil.copytree(stored / "components" / "tokenizer", model.model_folder, dirs_exist_ok=True)
+    shutil.copy(stored / FOLDER / TRAINING, model.folder / RECORD)
+    return version, model
