@@ -105,8 +105,15 @@ def rollback(name: str, tracking_uri: str | None) -> None:
 @click.argument("target", metavar="NAME|FOLDER")
 @click.argument("version", required=False)
 @click.option("--manifest-sha256", metavar="SHA256", help="For a FOLDER: the tag manifest_sha256 of its version.")
+@click.option("--public-key", metavar="PEM", type=click.Path(path_type=Path), help="Check the signature too.")
 @_tracking
-def verify(target: str, version: str | None, manifest_sha256: str | None, tracking_uri: str | None) -> None:
+def verify(
+    target: str,
+    version: str | None,
+    manifest_sha256: str | None,
+    public_key: Path | None,
+    tracking_uri: str | None,
+) -> None:
     """Check files, evidence and decision of a model FOLDER (without a network), or of the registered model NAME.
 
     Of NAME also its promotion ledger; without VERSION every version that has an alias.
@@ -114,9 +121,9 @@ def verify(target: str, version: str | None, manifest_sha256: str | None, tracki
     from pipelines import govern
 
     if version is None and Path(target).is_dir():
-        _answer(lambda: govern.verify_folder(Path(target), manifest_sha256))
+        _answer(lambda: govern.verify_folder(Path(target), manifest_sha256, public_key))
     else:
-        _answer(lambda: govern.verify_registered(target, version, tracking_uri))
+        _answer(lambda: govern.verify_registered(target, version, tracking_uri, public_key))
 
 
 @main.command("sign-waiver")

@@ -23,6 +23,7 @@ from musclelora.evaluation.report import RobustnessReport
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.governance.enforcement import GateInconclusiveError, GateRefusedError
 from musclelora.governance.registry import check_reachable
+from musclelora.governance.signature import signing_key
 from musclelora.governance.tracking import default_tracking_uri
 from musclelora.plan import Drill, Training, plan
 from musclelora.summary import Summary, summarise
@@ -69,6 +70,7 @@ def prepare(config: RunConfig) -> Prepared:
     preset = _preset(backbone, config.recipe.preset)
     target = _target(config)
     check_reachable(_tracking_uri(config))
+    signing_key()  # one that cannot be used is told before anything is trained
     candidate = resolve_recipe(config.recipe, preset)
     if not candidate.can_be_released:
         raise ConfigError(

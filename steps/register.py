@@ -11,8 +11,10 @@ from musclelora.evaluation.report import ChampionResult, RobustnessReport
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.evidence import Evidence, record_and_register
 from musclelora.governance.registered import RegisteredVersion
+from musclelora.governance.tracking import registered_aliases
 from musclelora.training.defended_model import DefendedModel
 from musclelora.validation.report import ValidationReport
+from steps.model_stages import follow_aliases
 from steps.progress import announce
 from steps.tracking import tracking
 
@@ -51,7 +53,7 @@ def register(
         vouched=vouched,
         champion=champion,
     )
-    return record_and_register(
+    version = record_and_register(
         evidence,
         name=name,
         promote=promote,
@@ -59,3 +61,6 @@ def register(
         experiment=experiment,
         run_name=run_name,
     )
+    about = {"decision": version.decision, "mlflow_model": version.model_uri, "mlflow_run": version.run_id}
+    follow_aliases(name, registered_aliases(name, address), {version.version: about})
+    return version

@@ -128,6 +128,30 @@ def test_wrong_values_are_explained(write, sections, message):
         load_config(write(**sections))
 
 
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"tracking": {"uri": "http://ann:s3cret@mlflow.example"}}, "tracking.uri"),
+        ({"tracking": {"uri": "postgresql://ann:s3cret@db/mlflow"}}, "tracking.uri"),
+        ({"tracking": {"uri": "https://s3cret@mlflow.example"}}, "tracking.uri"),
+        ({"data": FILES | {"train": "simplecache::https://ann:s3cret@host/a.csv"}}, "data.train"),
+        ({"data": FILES | {"trusted": {"path": "s3://ann:s3cret@host/a.csv", "owner": "x"}}}, "data.trusted.path"),
+        ({"waivers": ["https://s3cret@host/waiver.yaml"]}, "waivers"),
+    ],
+)
+def test_an_address_with_a_password_is_refused_without_showing_it(write, sections, key):
+    with pytest.raises(ConfigError, match=f"{key} is an address with a password") as refused:
+        load_config(write(**sections))
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://mlflow.example:5000", "postgresql://ann@db/mlflow", "sqlite:////a@b/mlflow.db"]
+)
+def test_an_address_without_a_password_is_taken(write, uri):
+    assert load_config(write(tracking={"uri": uri})).tracking.uri == uri
+
+
 def test_several_faults_are_all_said(write):
     with pytest.raises(ConfigError, match=r"gate.max_asr: .* unknown key 'sed'"):
         load_config(write(sed=1, gate={"max_asr": -1}))

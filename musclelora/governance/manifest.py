@@ -2,8 +2,8 @@
 
     evidence/gate_decision.json  robustness_report.json  ...  manifest.json
 
-The manifest names every other file of the folder, weights included. Its own SHA-256 is a tag of the version and part
-of each line of the promotion ledger.
+The manifest names every other file of the folder, weights included, but not a signature, which is over all of them.
+Its own SHA-256 is a tag of the version and part of each line of the promotion ledger.
 """
 
 import hashlib
@@ -19,14 +19,13 @@ from musclelora.errors import ModelError
 from musclelora.evaluation.report import ChampionResult, RobustnessReport
 from musclelora.frozen import Frozen
 from musclelora.governance.decision import GateDecision, decide
+from musclelora.governance.signature import ADDED_BY_DOWNLOAD, SIGNATURE
 from musclelora.validation.report import ValidationReport
 
 FOLDER = "evidence"
 MANIFEST = f"{FOLDER}/manifest.json"
 DECISION, REPORT, VALIDATION = "gate_decision.json", "robustness_report.json", "validation_report.json"
 VOUCHED, CHAMPION, TRAINING = "trusted.json", "champion.json", "training.json"
-# MLflow writes it into every folder that it downloads by a models:/ address.
-ADDED_BY_DOWNLOAD = "registered_model_meta"
 # What torch, joblib and pickle write: loading one runs code of whoever wrote it.
 UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".msgpack"}
 _BLOCK = 1 << 20
@@ -142,9 +141,9 @@ def _listed(folder: Path, manifest: Manifest, name: str, kind: type[Record]) -> 
 
 
 def _files(folder: Path) -> list[str]:
-    """Paths in the folder with slashes, but the manifest's."""
+    """Paths in the folder with slashes, but those of the manifest and the signature."""
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
-    return [path for path in paths if path != MANIFEST]
+    return [path for path in paths if path not in {MANIFEST, SIGNATURE}]
 
 
 def _sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextClassific
 
 from musclelora.errors import ModelError
 from musclelora.governance.manifest import Verified, verify_folder, write_evidence
+from musclelora.governance.signature import sign_folder, signing_key
 from musclelora.governance.tracking import connect, environment, first_line
 from musclelora.training.defended_model import DefendedModel, TrainingRecord
 
@@ -100,6 +101,9 @@ def _store(
             f"Fine-tuned from {model.record.base}: the licence of that model applies.\n", encoding="utf-8"
         )
         manifest_sha256 = write_evidence(folder, files)
+        key = signing_key()
+        if key is not None:
+            sign_folder(folder, key)
         client.log_model_artifacts(logged.model_id, str(folder))
     return logged, manifest_sha256
 

@@ -43,6 +43,12 @@ def connect(tracking_uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
+def registered_aliases(name: str, tracking_uri: str) -> dict[str, str]:
+    """Version by alias, as the registry has them."""
+    with mlflow_errors(tracking_uri, f"find {name!r}"):
+        return {alias: str(of) for alias, of in connect(tracking_uri).get_registered_model(name).aliases.items()}
+
+
 @contextmanager
 def mlflow_errors(tracking_uri: str, doing: str) -> Iterator[None]:
     """Turn what MLflow, its database and its artifact store raise into a `RegistryError` without credentials."""

@@ -8,18 +8,22 @@ from musclelora.governance.ledger import ALIASES, LedgerEntry, check_copy
 from musclelora.governance.ledger_store import LINE_TAG, LedgerStore
 from musclelora.governance.manifest import FOLDER, Manifest, VerificationError, Verified, read_manifest, verify_folder
 from musclelora.governance.model_store import fetch
+from musclelora.governance.signature import verify_signature
 from musclelora.governance.tracking import connect, mlflow_errors
 from musclelora.governance.waiver import waiver_tags
 
 
-def verify_version(name: str, version: str, tracking_uri: str) -> Verified:
-    """Fetch a version and check its files, its evidence and its tags against each other.
+def verify_version(name: str, version: str, tracking_uri: str, public_key: Path | None = None) -> Verified:
+    """Fetch a version and check its files, its evidence and its tags against each other, and with a key its signature.
 
     Raises `RegistryError` for a version that is not there or not complete, `VerificationError` for one that was
     altered, and says where.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return fetch_verified(name, version, tracking_uri, scratch)[1]
+        folder, verified = fetch_verified(name, version, tracking_uri, scratch)
+        if public_key is not None:
+            verify_signature(folder, public_key)
+        return verified
 
 
 def fetch_verified(name: str, version: str, tracking_uri: str, folder: str) -> tuple[Path, Verified]:

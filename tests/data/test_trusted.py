@@ -34,6 +34,12 @@ def test_a_good_set_passes(expires):
     check_trusted(trusted(*GOOD, expires=expires), {"test": OTHER, "dev": OTHER}, TODAY, ["0", "1"])
 
 
+def test_a_set_that_was_checked_tomorrow_is_refused():
+    checked = TrustedSet(table("trusted", *GOOD), "Ada", checked=date(2026, 6, 2))
+    with pytest.raises(DataError, match=r"Ada, checked it on 2026-06-02, and today is 2026-06-01"):
+        check_trusted(checked, {"test": OTHER}, TODAY)
+
+
 def test_overlap_with_train_is_left_to_validation():
     check_trusted(trusted(*GOOD), {"train": table("train", *GOOD), "test": OTHER}, TODAY)
 

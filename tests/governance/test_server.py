@@ -1,18 +1,10 @@
-"""A real `mlflow server` with basic auth on the loopback address: promote, roll back, verify, and lose the server."""
+"""Promotions against a real `mlflow server`, which is lost at every call, killed, and shared by twenty at once."""
 
-import os
-import secrets
-import signal
-import socket
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from werkzeug.security import generate_password_hash
 
 from musclelora.errors import RegistryError
 from musclelora.governance.ledger_store import LedgerStore
@@ -21,66 +13,24 @@ from musclelora.governance.tracking import connect
 from musclelora.governance.verification import verify_ledger, verify_version
 from tests.governance.conftest import a_version, aliases, promote_together
 from tests.governance.reports import a_report
-from tests.governance.test_serving import wait_until_up
+from tests.governance.servers import PASSWORD, POSTGRES, Lossy, Server, When, postgresql
 
 NAME = "reviews"
-PASSWORD = secrets.token_hex(12)
 pytestmark = pytest.mark.slow
 
 
-class Server:
-    """`mlflow server` on one port; can be killed and started again on the same database."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"http://127.0.0.1:{free.getsockname()[1]}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        database = f"sqlite:///{self.folder}/mlflow.db"
-        command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", self.address.rpartition(":")[2], "--backend-store-uri", database]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        settings = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "x", "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}
-        log = self.folder / "server.log"
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env={
-                    **os.environ,
-                    **settings,
-                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                },
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        wait_until_up(f"{self.address}/health", self.process, log)
-        with closing(sqlite3.connect(self.folder / "basic_auth.db")) as users:
-            # MLflow computes the hash anew for every request, which takes most of a second on a busy machine.
-            cheap = generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")
-            assert users.execute("UPDATE users SET password_hash = ?", [cheap]).rowcount == 1
-            users.commit()
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)  # the command starts the server as its child
-            self.process.wait(timeout=30)
-            self.process = None
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A running server; this process knows its password from the environment, as a user's does."""
+@pytest.fixture(autouse=True)
+def of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process knows its password from the environment, as a user's does."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MUSCLELORA_LEDGER", str(tmp_path / "copies"))
-    (tmp_path / "server").mkdir()
-    started = Server(tmp_path / "server")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(tmp_path_factory.mktemp("server"))
     try:
         started.start()
         yield started
@@ -88,16 +38,74 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         started.kill()
 
 
-def test_promotions_on_a_server_with_passwords_that_is_killed_in_between(server: Server, tmp_path: Path) -> None:
+def more_versions(uri: str, name: str, like: str, count: int) -> list[str]:
+    """Versions of the same files as another, in a moment."""
+    made = connect(uri).get_model_version(name, like)
+    tags = {key: value for key, value in made.tags.items() if not key.startswith("ledger.")}
+    return [
+        str(connect(uri).create_model_version(name, made.source, run_id=made.run_id, tags=tags).version)
+        for _ in range(count)
+    ]
+
+
+# Every call that a promotion makes, in the order of its first; a test below holds this list against the real calls.
+CALLS = (
+    "GET registered-models/get",
+    "GET model-versions/search",
+    "GET runs/get",
+    "GET model-versions/get",
+    "POST runs/log-parameter",
+    "POST model-versions/set-tag",
+    "POST registered-models/alias",
+)
+
+
+@pytest.fixture(scope="module")
+def lossy(server: Server) -> Iterator[Lossy]:
+    between = Lossy(server.address)
+    yield between
+    between.close()
+
+
+def test_the_server_lost_before_during_and_after_each_call_of_a_promotion(
+    server: Server, lossy: Lossy, tmp_path: Path
+) -> None:
+    name, uri = "lost", server.address
+    first = a_version(uri, name, a_report(), tmp_path / "made")
+    promote(name, first, uri)
+    cuts = [(call, when) for call in CALLS for when in get_args(When)]
+    versions = more_versions(uri, name, first, len(cuts) + 1)
+    lossy.restart()
+    promote(name, versions[-1], lossy.address)
+    seen = {call for call in lossy.seen if not call.startswith(("GET -artifacts", "PUT", "GET artifacts"))}
+    assert set(CALLS) <= seen, seen
+    assert {call for call in seen if "-artifacts" not in call and "artifacts" not in call} == set(CALLS), seen
+
+    champion = versions[-1]
+    for (call, when), version in zip(cuts, versions, strict=False):
+        lossy.restart()
+        lossy.lose_at(call, when)
+        with pytest.raises(RegistryError):
+            promote(name, version, lossy.address)
+        assert aliases(uri, name)["champion"] in {champion, version}, (call, when)
+        line = LedgerStore(uri, name).read()[-1]
+        if line.aliases["champion"] != aliases(uri, name)["champion"]:
+            with pytest.raises(RegistryError, match="interrupted"):
+                verify_ledger(name, uri)
+        lossy.restart()
+        promote(name, version, lossy.address)  # the next one completes it
+        assert aliases(uri, name)["champion"] == version, (call, when)
+        assert verify_ledger(name, uri) >= 2
+        champion = version
+
+
+def test_twenty_promotions_at_once_then_rollback_and_a_server_killed_and_started_again(
+    server: Server, tmp_path: Path
+) -> None:
     uri = server.address
     first = a_version(uri, NAME, a_report(), tmp_path / "made")
     promote(NAME, first, uri)
-    made = connect(uri).get_model_version(NAME, first)
-    tags = {key: value for key, value in made.tags.items() if not key.startswith("ledger.")}
-    versions = [
-        str(connect(uri).create_model_version(NAME, made.source, run_id=made.run_id, tags=tags).version)
-        for _ in range(20)
-    ]
+    versions = more_versions(uri, NAME, first, 20)
 
     outcomes = promote_together(uri, NAME, versions, verify_version(NAME, first, uri))
 
@@ -121,3 +129,27 @@ def test_promotions_on_a_server_with_passwords_that_is_killed_in_between(server:
     assert LedgerStore(uri, NAME).local.path.is_relative_to(tmp_path / "copies")
     assert "admin@" in lines
     assert PASSWORD not in lines
+
+
+@pytest.mark.skipif(not (POSTGRES / "pg_ctl").exists(), reason="PostgreSQL is not installed")
+def test_promotions_on_a_server_with_postgresql(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg2")
+    with postgresql() as database:
+        server = Server(tmp_path, auth=False, database=database)
+        try:
+            server.start()
+            uri = server.address
+            first = a_version(uri, NAME, a_report(), tmp_path / "made")
+            promote(NAME, first, uri)
+            versions = more_versions(uri, NAME, first, 5)
+            outcomes = promote_together(uri, NAME, versions, verify_version(NAME, first, uri))
+            [winner] = [version for version, outcome in outcomes.items() if outcome == "promoted"]
+            rollback(NAME, uri)
+            assert aliases(uri) == {"champion": first, "previous_champion": winner}
+            assert verify_ledger(NAME, uri) == 3
+        finally:
+            server.kill()
+        password = database.partition("mlflow:")[2].partition("@")[0]
+        written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "basic_auth.db"]
+        assert written
+        assert [path for path in written if password.encode() in path.read_bytes()] == []

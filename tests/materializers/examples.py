@@ -8,7 +8,16 @@ from safetensors.torch import save_file
 from scipy.stats import beta
 
 from musclelora.data.records import TextDataset, TrustedSet
-from musclelora.evaluation.report import AttackResult, FlippedRow, ModelResult, Rate, RobustnessReport, Role
+from musclelora.data.trusted import Vouching
+from musclelora.evaluation.report import (
+    AttackResult,
+    ChampionResult,
+    FlippedRow,
+    ModelResult,
+    Rate,
+    RobustnessReport,
+    Role,
+)
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.policy import Policy
 from musclelora.governance.registered import RegisteredVersion
@@ -47,6 +56,27 @@ def text_dataset(rows: int = 60) -> TextDataset:
 
 def trusted_set(owner: str = "review-team@example.org", expires: date | None = date(2027, 6, 30)) -> TrustedSet:
     return TrustedSet(text_dataset(24), owner, expires)
+
+
+def vouching() -> Vouching:
+    return Vouching(
+        sha256="e5" * 32,
+        rows=96,
+        owner=f"ann {HOSTILE}",
+        checked=date(2026, 11, 1),
+        expires=None,
+        asked=date(2026, 11, 24),
+    )
+
+
+def champion_result() -> ChampionResult:
+    return ChampionResult(
+        version="3",
+        model_sha256="c4" * 32,
+        test_sha256="d5" * 32,
+        cacc=rate(880, 1000),
+        asr={HOSTILE: rate(61, 1000)},
+    )
 
 
 def validation_report() -> ValidationReport:

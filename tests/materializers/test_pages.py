@@ -17,6 +17,8 @@ PAGES = {
     "robustness_alone": lambda: pages.robustness_page(examples.robustness_report(), None),
     "decision": lambda: pages.decision_page(examples.gate_decision("inconclusive")),
     "registered": lambda: pages.registered_page(examples.registered_version()),
+    "vouching": lambda: pages.facts_page("Who vouches", examples.vouching()),
+    "champion": lambda: pages.facts_page("The champion", examples.champion_result()),
     "evidence_only": lambda: pages.registered_page(examples.registered_version(())),
 }
 VOID = {"meta", "br"}
@@ -64,7 +66,7 @@ def test_a_page_is_one_well_nested_file_that_runs_and_loads_nothing(name: str) -
     assert outline.seen.count("h1") == 1
 
 
-@pytest.mark.parametrize("name", ["text_dataset", "trusted_set", "validation", "robustness"])
+@pytest.mark.parametrize("name", ["text_dataset", "trusted_set", "validation", "robustness", "vouching", "champion"])
 def test_hostile_rows_are_shown_as_text(name: str) -> None:
     html = PAGES[name]()
     assert examples.HOSTILE not in html

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ RECORDS = {
     materializers.RobustnessReportMaterializer: examples.robustness_report,
     materializers.GateDecisionMaterializer: examples.gate_decision,
     materializers.RegisteredVersionMaterializer: examples.registered_version,
+    materializers.VouchingMaterializer: examples.vouching,
+    materializers.ChampionResultMaterializer: examples.champion_result,
 }
 
 
@@ -100,11 +103,12 @@ def test_a_selection_and_the_poison_flag_come_back(open_in: Open) -> None:
     assert again.column("is_poisoned") == [True, True]
 
 
-@pytest.mark.parametrize("expires", [None, date(2027, 1, 2)])
-def test_a_trusted_set_comes_back_with_its_owner_and_expiry(open_in: Open, expires: date | None) -> None:
-    trusted = examples.trusted_set(expires=expires)
+@pytest.mark.parametrize("day", [None, date(2027, 1, 2)])
+def test_a_trusted_set_comes_back_with_its_owner_and_its_days(open_in: Open, day: date | None) -> None:
+    trusted = replace(examples.trusted_set(expires=day), checked=day)
     again = round_trip(open_in, materializers.TrustedSetMaterializer, trusted)
-    assert (again.sha256, again.owner, again.expires) == (trusted.sha256, trusted.owner, expires)
+    assert (again.sha256, again.owner) == (trusted.sha256, trusted.owner)
+    assert (again.expires, again.checked) == (day, day)
 
 
 def test_a_model_folder_comes_back_byte_for_byte(open_in: Open, tmp_path: Path) -> None:

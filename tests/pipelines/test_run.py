@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from zenml.client import Client
 
 from musclelora.summary import Summary
 from tests.pipelines.deliveries import MODEL, aliases_of, mlflow_of, write_config, write_delivery
 
 CACHED = ["evaluate", "train_candidate", "train_candidate_floor", "train_trusted_only", "train_undefended"]
 PAGES = {"robustness.html", "validation.html", "training.html", "decision.html", "registered.html"}
+CHAMPION_LIMITS = ("max_asr_over_champion", "max_cacc_drop_from_champion")
 VARYING = {"seconds", "peak_memory_mb", "registry", "mlflow"}
 
 
@@ -67,6 +69,8 @@ def runs(folder, musclelora, temporary):
         "refused": run("refused", "gate.max_asr=0.0"),
         "weak": run("weak", "gate.min_control_asr=0.8"),
         "own": run("own", *own),
+        "compared": run("compared", *(f"gate.{limit}=1.0" for limit in CHAMPION_LIMITS)),
+        "aged": run("aged", "gate.max_trusted_age_days=30"),
     }
 
 
@@ -152,6 +156,50 @@ def test_a_weak_control_is_inconclusive(runs):
     assert weak.aliases == runs["again"].aliases
     assert weak.summary["attacks"]["addsent"]["conclusive"] is False
     assert "proves nothing" in weak.summary["gate"]["reasons"][0]
+
+
+def test_a_policy_may_ask_for_a_comparison_with_the_champion(runs, folder):
+    compared = runs["compared"]
+    assert (compared.exit_code, compared.aliases["champion"]) == (0, compared.summary["registry"]["version"])
+    assert "compare: the champion of tiny-classifier, version 2, on the same rows and triggers" in compared.stderr
+    version = mlflow_of(folder).get_model_version(MODEL, compared.aliases["champion"])
+    evidence = Path(version.source) / "evidence"
+    champion = json.loads((evidence / "champion.json").read_text(encoding="utf-8"))
+    assert champion["version"] == runs["again"].aliases["champion"] == "2"
+    assert champion["cacc"]["value"] == compared.summary["cacc"]["value"]  # the same model, trained again
+    assert champion["asr"]["addsent"]["value"] == compared.summary["attacks"]["addsent"]["asr"]
+    rules = json.loads((evidence / "gate_decision.json").read_text(encoding="utf-8"))["rules"]
+    assert {rule["rule"] for rule in rules} > set(CHAMPION_LIMITS)
+    vouched = json.loads((evidence / "trusted.json").read_text(encoding="utf-8"))
+    assert (vouched["owner"], vouched["rows"], vouched["checked"]) == ("the tests", 40, None)
+
+
+def stages(model):
+    return {v.name: v.stage for v in Client().list_model_versions(model=Client().get_model(model).id, size=100).items}
+
+
+def test_zenmls_model_control_plane_says_what_the_aliases_say(runs, folder, musclelora):
+    assert runs["compared"].aliases == {"challenger": "5", "champion": "5", "previous_champion": "2"}
+    archived = dict.fromkeys(["mlflow-1", "mlflow-2"], "archived")
+    assert stages(MODEL) == {**archived, "mlflow-3": None, "mlflow-4": None, "mlflow-5": "production", "mlflow-6": None}
+    assert stages("other") == {"mlflow-1": "production"}
+    [refused] = Client().list_model_versions(model=Client().get_model(MODEL).id, name="mlflow-3", hydrate=True).items
+    assert refused.run_metadata["decision"] == "refused"
+
+    back = musclelora("rollback", MODEL, "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}")
+
+    assert back.stdout == f"{MODEL}: challenger is version 5, champion is version 2, previous_champion is version 5\n"
+    assert {name: stage for name, stage in stages(MODEL).items() if stage} == {
+        "mlflow-1": "archived",
+        "mlflow-2": "production",
+        "mlflow-5": "staging",
+    }
+
+
+def test_trusted_rows_of_which_nobody_says_when_they_were_checked_are_inconclusive(runs):
+    aged = runs["aged"]
+    assert aged.exit_code == 4
+    assert "nobody knows when" in aged.summary["gate"]["reasons"][0]
 
 
 def test_drills_on_files_of_ones_own(runs):

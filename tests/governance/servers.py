@@ -1,0 +1,182 @@
+"""`mlflow server` on the loopback address, on SQLite or PostgreSQL, and a way to lose it in the middle of a request."""
+
+import http.client
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from werkzeug.security import generate_password_hash
+
+from tests.governance.test_serving import wait_until_up
+
+PASSWORD = secrets.token_hex(12)
+POSTGRES = Path(shutil.which("initdb") or "/nowhere").resolve().parent
+When = Literal["before", "during", "after"]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Server:
+    """One port and one database; can be killed and started again. With `auth`, user `admin` and `PASSWORD`."""
+
+    def __init__(self, folder: Path, *, auth: bool = True, database: str | None = None) -> None:
+        self.folder, self.auth = folder, auth
+        self.database = database or f"sqlite:///{folder}/mlflow.db"
+        self.address = f"http://127.0.0.1:{free_port()}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        command += ["--app-name", "basic-auth"] if self.auth else []
+        command += ["--host", "127.0.0.1", "--port", self.address.rpartition(":")[2]]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        settings = {
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "x",
+            "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
+            "MLFLOW_BACKEND_STORE_URI": self.database,  # not on the command line, where its password would be seen
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        log = self.folder / "server.log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=os.environ | settings,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until_up(f"{self.address}/health", self.process, log)
+        if self.auth:
+            with closing(sqlite3.connect(self.folder / "basic_auth.db")) as users:
+                # MLflow computes the hash anew for every request, which takes most of a second on a busy machine.
+                cheap = generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")
+                assert users.execute("UPDATE users SET password_hash = ?", [cheap]).rowcount == 1
+                users.commit()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+            os.killpg(self.process.pid, signal.SIGKILL)  # the command starts the server as its child
+            self.process.wait(timeout=30)
+            psutil.wait_procs(children, timeout=30)
+            self.process = None
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL cluster of its own from the programs of the system; the address of its database, with a password."""
+    user = "postgres" if os.getuid() == 0 else None  # the server refuses to be root
+    folder = Path(tempfile.mkdtemp(prefix="musclelora-postgresql-"))
+    port, password = free_port(), secrets.token_hex(12)
+    try:
+        (folder / "password").write_text(password, encoding="utf-8")
+        if user:
+            for path in (folder, folder / "password"):
+                shutil.chown(path, user)
+
+        def run(program: str, *arguments: str) -> None:
+            subprocess.run(
+                [str(POSTGRES / program), "-D", str(folder / "data"), *arguments],
+                user=user,
+                cwd=folder,
+                check=True,
+                stdout=subprocess.DEVNULL,
+                timeout=120,
+            )
+
+        run("initdb", "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync")
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
+        run("pg_ctl", "-l", str(folder / "log"), "-o", options, "-w", "start")
+        try:
+            yield f"postgresql://mlflow:{password}@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+class Lossy:
+    """Stands between client and server, and loses the server at one call: nothing answers until `restart`.
+
+    `before` the call reached it, `during` it (half of the request arrives), or `after` it was done, unanswered.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream.removeprefix("http://")
+        self.seen: list[str] = []
+        self._at: tuple[str, When] | None = None
+        self._lost = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def lose_at(self, call: str, when: When) -> None:
+        """Lose the server at the next `call`, such as `POST runs/log-parameter`."""
+        self._at = (call, when)
+
+    def restart(self) -> None:
+        self._at, self._lost, self.seen = None, False, []
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        lossy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_call(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                call = f"{self.command} {self.path.partition('?')[0].partition('/mlflow/')[2]}"
+                lossy.seen.append(call)
+                when = lossy._at[1] if lossy._at and lossy._at[0] == call else None
+                if lossy._lost or when == "before":
+                    return self.lose()
+                if when == "during":
+                    host, _, port = lossy.upstream.partition(":")
+                    head = f"{self.command} {self.path} HTTP/1.1\r\n{self.headers}".encode()
+                    with socket.create_connection((host, int(port))) as half:
+                        half.sendall((head + body)[: len(head) + len(body) // 2])
+                    return self.lose()
+                connection = http.client.HTTPConnection(lossy.upstream, timeout=60)
+                headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+                connection.request(self.command, self.path, body, headers)
+                answer = connection.getresponse()
+                content = answer.read()
+                connection.close()
+                if when == "after":
+                    return self.lose()
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.getheader("Content-Type") or "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+                return None
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_call  # noqa: N815
+
+            def lose(self) -> None:
+                lossy._lost, self.close_connection = True, True
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (named so by the base class)
+                pass
+
+        return Handler
