@@ -17,6 +17,7 @@ ALLOWED = {
     "validation": {"data", "training"},
     "training": {"data", "adapters"},
     "evaluation": {"data", "training", "attacks", "validation"},
+    "defenses": {"data", "adapters", "training"},
     "governance": {"data", "training", "validation", "evaluation"},
 }
 # Governance reads what training and evaluation recorded; it runs neither.

@@ -1,0 +1,57 @@
+"""CUBE (Cui et al. 2022): poisoned rows of a label are a cluster of their own in a model that has learned the backdoor.
+
+An undefended model is trained for one epoch; the states of the rows of each label are reduced in dimension and
+clustered by density; all but the largest cluster of a label is left out, rows in no cluster included.
+"""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+from sklearn.cluster import HDBSCAN
+from sklearn.decomposition import PCA
+
+from musclelora.data.records import TextDataset
+from musclelora.defenses.base import Defender, Defense
+from musclelora.errors import ConfigError
+from musclelora.seeding import derived_seed
+
+
+class Cube(Defense):
+    """UMAP and HDBSCAN as in the paper, section 4; UMAP is umap-learn's (`pip install umap-learn`)."""
+
+    name: ClassVar[str] = "cube"
+    paper: ClassVar[str] = "Cui et al., NeurIPS 2022, [arXiv 2206.08514](https://arxiv.org/abs/2206.08514)"
+
+    epochs: PositiveInt = Field(1, description="of the model that learns the backdoor")
+    reduction: Literal["umap", "pca"] = Field("umap", description="pca needs no further package, and is linear")
+    dimensions: PositiveInt = Field(10, description="that the states are reduced to")
+    min_share: float = Field(0.01, gt=0, lt=0.5, description="of a label's rows, that a cluster has at least")
+
+    def suspects(self, rows: TextDataset, defender: Defender) -> np.ndarray:
+        labels, states = rows.label_ids(defender.label_names), defender.train(rows, self.epochs).states(rows.texts)
+        suspect = np.zeros(len(rows), dtype=bool)
+        for label in np.unique(labels):
+            of_label = np.flatnonzero(labels == label)
+            smallest = max(5, round(self.min_share * len(of_label)))
+            if len(of_label) <= 2 * smallest:
+                continue  # too few to speak of clusters
+            reduced = self._reduced(states[of_label], defender.seed)
+            clusters = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(reduced)
+            found = clusters[clusters >= 0]
+            if len(found):
+                suspect[of_label] = clusters != np.bincount(found).argmax()
+        return suspect
+
+    def _reduced(self, states: np.ndarray, seed: int) -> np.ndarray:
+        dimensions = min(self.dimensions, states.shape[1], len(states) - 2)
+        random_state = derived_seed(seed, "defenses/cube") % 2**32
+        if self.reduction == "pca":
+            return PCA(dimensions, random_state=random_state).fit_transform(states)
+        try:
+            from umap import UMAP
+        except ImportError as error:
+            raise ConfigError(
+                "CUBE needs umap-learn, which is not installed: `pip install umap-learn`, or set `reduction: pca`."
+            ) from error
+        return np.asarray(UMAP(n_components=dimensions, random_state=random_state, n_jobs=1).fit_transform(states))
