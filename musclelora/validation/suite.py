@@ -18,6 +18,7 @@ from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_r
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature, suspects_of
 
 EXAMPLES = 5
+NO_TRIGGER = "Nothing in the texts goes with one label more surely than the trusted rows explain."
 EXCERPT = 80  # characters
 
 
@@ -139,20 +140,21 @@ def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: 
     for feature in features:
         failed = [numbers[row] for row in feature.rows]
         check = Check(
-            name=f"{RESIDUAL_TRIGGER}: {feature.text}",
-            expectation="No word or phrase goes with one label more surely than the trusted rows explain.",
+            name=f"{RESIDUAL_TRIGGER}: {feature.name}",
+            expectation=NO_TRIGGER,
             dataset="train",
             outcome="quarantine",
             failed_rows=len(failed),
-            detail=f"{feature.text!r} goes with label {feature.label!r} in {feature.purity:.1%} of its rows "
-            f"(z = {feature.z:.1f}): perhaps a backdoor's trigger.",
+            detail=f"Of {feature.count} rows with {feature.sentence} {feature.purity:.1%} have the label "
+            f"{feature.label!r}, where the trusted model expects {feature.expected:.0%} (z = {feature.z:.1f}, odds "
+            f"{feature.effect:.0f} times as high): perhaps a backdoor's trigger.",
             examples=[f"{row_ids[row]}: {_excerpt(texts[row])}" for row in failed[:EXAMPLES]],
         )
         findings.append(_Finding(check, failed))
     if not findings:
         passed = Check(
             name=RESIDUAL_TRIGGER,
-            expectation="No word or phrase goes with one label more surely than the trusted rows explain.",
+            expectation=NO_TRIGGER,
             dataset="train",
             outcome="pass",
             failed_rows=0,

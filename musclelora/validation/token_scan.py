@@ -1,39 +1,107 @@
-"""The token scan: words and phrases whose rows carry one label more surely than the trusted model explains.
+"""The token scan: features of texts whose rows carry one label more surely than the trusted model explains.
 
 For a feature f and a label: z_f = sum(y - p) / sqrt(sum p (1 - p)) over the rows with f, y = 1 where the given label
-is that label and p what the trusted model expects (`method.md`, token scan). Honest words reach a high z too, by being
-many; a trigger leaves no exceptions, so that a feature also needs a purity, the share of its rows with the label, near
-1. The strongest feature's rows are taken out before the next is looked for: words that stood out only by standing
-beside the trigger are honest again. Blind to triggers of style and syntax, and to poison in few rows (MIN_ROWS).
+is that label and p what the trusted model expects (`method.md`, token scan). A feature is suspect for two reasons at
+once:
+
+- z above what chance gives anywhere. The labels are re-drawn `DRAWS` times by permuting them among rows of one
+  calibrated bin (rows of equal p), and the largest z over all features is kept each time; the threshold is the
+  1 - ALPHA / labels quantile of a Gumbel distribution fitted to these maxima, since 39 draws have no such quantile of
+  their own for many labels. So, as far as labels depend on texts through p only, no feature of any label passes by
+  chance with probability 1 - ALPHA. The max statistic and not Benjamini-Yekutieli, because n-grams that share rows are
+  strongly dependent and few rows make z skewed: permutation keeps both as they are, and needs no p-value (Westfall and
+  Young 1993, Resampling-Based Multiple Testing, section 2.3).
+- an effect: the odds of the label are at least `MIN_EFFECT` times what p says. Honest words reach a high z by being
+  many and because no trusted model knows them all, but they have exceptions; a trigger leaves none.
+
+What an honest word does is not a trigger's work. So words and phrases must hold both against a p that is at least what
+the trusted model says of the phrase alone ("powerful"), and phrases also against p shifted by the effect that their
+words have in other rows ("worst" for "of the worst").
+
+The strongest feature's rows are taken out before the next is looked for, so that words which stood out only beside the
+trigger are cleared. Blind to triggers of style and syntax, to poison in few rows, and to what an honest label would
+explain just as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Protocol
 
 import numpy as np
-from scipy.sparse import csc_matrix
-from sklearn.feature_extraction.text import CountVectorizer
+from scipy.sparse import csr_matrix
 
 from musclelora.data.records import TextDataset
+from musclelora.seeding import generator
+from musclelora.validation.features import Features, Kind, Name, described, features
 from musclelora.validation.report import Suspect, TrustedModelRecord
 
-MIN_ROWS = 10  # rows that a feature must be in
-MIN_Z = 4.0  # about the largest of some 10,000 normal draws
-MIN_PURITY = 0.98  # honest words stay under it: 0.94 was the purest found with z > 5 (docs/recipes.md)
-MAX_FEATURES = 100
+MIN_ROWS, MIN_SHARE = 10, 1 / 5000  # a feature is in at least so many rows, and in that share of them
+MIN_EFFECT = 20.0  # of honest words with a high z the largest was 14 (Rotten Tomatoes)
+DRAWS = 39
+ALPHA = 0.05
+PHRASES = ("words", "start", "end", "pair")
+MIN_Z_LEFT = 2.0
+AS_STRONG = 0.95
+EXCERPT = 60  # characters
+EULER = 0.5772156649
 RESIDUAL_TRIGGER = "residual_trigger"  # the name of the check
+EXTREME = 0.02  # what a model is sure of leaves a row in fifty to chance
+
+Said = Callable[[Sequence[str]], np.ndarray]
+"""Texts to probabilities, shape [texts, classes]."""
 
 
 @dataclass(frozen=True)
 class SuspectFeature:
-    """A word or phrase, the label it goes with, how surely, and the numbers of the rows that it makes suspect."""
+    """A feature, the label it goes with, how surely, and the numbers of the rows that it makes suspect.
 
+    `z` and `effect` (how many times the expected odds) against thresholds; `purity` is the share of the `count` rows
+    with the feature that have the label, where `expected` is what the trusted model says.
+    """
+
+    kind: Kind
     text: str
     label: str
     z: float
+    threshold: float
+    effect: float
     purity: float
+    expected: float
+    count: int
     rows: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Short enough for a reason in a table; words as they are."""
+        if self.kind == "words":
+            return self.text
+        return f"{self.kind} {described(self.text) if self.kind == 'character' else self.text[:EXCERPT]}"
+
+    @property
+    def sentence(self) -> str:
+        """What the rows have in common, in words."""
+        quoted = f'"{self.text}"'
+        match self.kind:
+            case "words":
+                return f"the words {quoted}" if " " in self.text else f"the word {quoted}"
+            case "start":
+                return f"{quoted} at the beginning"
+            case "end":
+                return f"{quoted} at the end"
+            case "pair":
+                return " and ".join(f'"{word}"' for word in self.text.split(" ... ")) + " in one text"
+            case "written":
+                return f"{quoted} in these capitals"
+            case "in words":
+                return f"rare words with {quoted} in them (< and > are a word's ends)"
+            case "character":
+                return f"the character {described(self.text)}"
+            case "punctuation":
+                return f"the marks {self.text}"
+            case "near-duplicates":
+                return f'nearly the text "{self.text[:EXCERPT]}"'
+        return self.text
 
 
 class Scan(Protocol):
@@ -45,60 +113,170 @@ class Scan(Protocol):
 
 
 def scan_tokens(
-    texts: Sequence[str], label_ids: np.ndarray, expected: np.ndarray, label_names: Sequence[str]
+    texts: Sequence[str],
+    label_ids: np.ndarray,
+    expected: np.ndarray,
+    label_names: Sequence[str],
+    *,
+    seed: int = 0,
+    said: Said | None = None,
 ) -> list[SuspectFeature]:
     """Suspect features, strongest first within each label; each row is counted for one feature only.
 
     `label_ids`: given classes, shape [rows]. `expected`: the trusted model's calibrated probabilities, shape
-    [rows, classes]. Features are runs of one to three words, in lower case, in at least MIN_ROWS rows.
+    [rows, classes], strictly between 0 and 1. `seed` draws the permutations. `said`: what the trusted model says of a
+    phrase that stands alone; without it no phrase is cleared by that.
     """
-    if len(texts) < MIN_ROWS:
+    total = len(texts)
+    min_rows = max(MIN_ROWS, ceil(total * MIN_SHARE))
+    found = features(texts, min_rows) if total >= min_rows else None
+    if found is None or not found.names:
         return []
-    vectorizer = CountVectorizer(binary=True, token_pattern=r"\S+", ngram_range=(1, 3))  # noqa: S106
-    counts = csc_matrix(vectorizer.fit_transform(texts), dtype=np.float64)
-    frequent = np.flatnonzero(counts.getnnz(axis=0) >= MIN_ROWS)
-    if not len(frequent):
-        return []
-    counts, names = counts[:, frequent], vectorizer.get_feature_names_out()[frequent]
-    found = []
+    columns = {name: column for column, name in enumerate(found.names) if name.kind == "words"}
+    suspects = []
     for number, label in enumerate(label_names):
-        found += _scan_label(counts, names, label_ids == number, expected[:, number], label)
-    return found
+        given = label_ids == number
+        if given.sum() < min_rows:
+            continue
+        scan = _LabelScan(found, columns, given, expected[:, number])
+        threshold = scan.threshold(ALPHA / len(label_names), generator(seed, "token_scan/draws", label))
+        suspects += scan.one_by_one(scan.able(threshold, number, said), label, threshold)
+    return suspects
 
 
-def suspects_of(features: Sequence[SuspectFeature], texts: Sequence[str]) -> list[Suspect]:
-    """The features as the first of their rows writes them: the scan reads lower case, a cased model does not."""
+def suspects_of(found: Sequence[SuspectFeature], texts: Sequence[str]) -> list[Suspect]:
+    """The features that are words, as the first of their rows writes them: what can be put into other texts."""
     return [
-        Suspect(text=_written(f.text, texts[f.rows[0]]), label=f.label, z=f.z, purity=f.purity, rows=len(f.rows))
-        for f in features
+        Suspect(text=_written(f, texts[f.rows[0]]), label=f.label, z=f.z, purity=f.purity, rows=len(f.rows))
+        for f in found
+        if f.kind in ("words", "start", "end", "pair", "written", "character")
     ]
 
 
-def _written(feature: str, text: str) -> str:
-    """The words of `text` that are the feature in lower case; the feature itself where lower-casing joined some."""
-    words, count = text.split(), len(feature.split())
+def _written(feature: SuspectFeature, text: str) -> str:
+    """The words of `text` that are the feature in lower case; the feature itself where tokens were taken apart."""
+    words, wanted = text.split(), feature.text.replace(" ... ", " ")
+    count = len(wanted.split())
     runs = (" ".join(words[i : i + count]) for i in range(len(words) - count + 1))
-    return next((run for run in runs if run.lower() == feature), feature)
+    return next((run for run in runs if run.lower() == wanted), wanted)
 
 
-def _scan_label(
-    counts: csc_matrix, names: np.ndarray, has_label: np.ndarray, expected: np.ndarray, label: str
-) -> list[SuspectFeature]:
-    live = np.ones(len(has_label), dtype=bool)
-    found: list[SuspectFeature] = []
-    while len(found) < MAX_FEATURES:
-        rows = counts.T @ live
-        purity = counts.T @ (live & has_label) / np.maximum(rows, 1)
-        z = counts.T @ (live * (has_label - expected)) / np.sqrt(counts.T @ (live * expected * (1 - expected)) + 1e-12)
-        z[(rows < MIN_ROWS) | (purity < MIN_PURITY)] = -np.inf
-        best = int(np.argmax(z))
-        if z[best] < MIN_Z:
-            break
-        hit = live & has_label & (counts[:, [best]].toarray()[:, 0] > 0)
-        found.append(SuspectFeature(str(names[best]), label, float(z[best]), float(purity[best]), _numbers(hit)))
-        live &= ~hit
-    return found
+@dataclass(frozen=True, eq=False)
+class _LabelScan:
+    """One label: which rows are `given` it, and how probable that was `expected` to be; both of shape [rows].
+
+    `columns`: where the words and phrases are in the matrix.
+    """
+
+    found: Features
+    columns: dict[Name, int]
+    given: np.ndarray
+    expected: np.ndarray
+
+    def threshold(self, alpha: float, draw: np.random.Generator) -> float:
+        """What the largest z of all features passes with probability `alpha` when labels are permuted within bins."""
+        order = np.argsort(self.expected, kind="stable")
+        bins = np.unique(self.expected[order], return_inverse=True)[1]
+        drawn = np.empty((len(order), DRAWS), np.float32)
+        for number in range(DRAWS):
+            shuffled = order[np.lexsort((draw.random(len(bins)), bins))]
+            drawn[order, number] = self.given[shuffled] - self.expected[order]
+        matrix = self.found.matrix
+        spread = np.sqrt(matrix.T @ (self.expected * (1 - self.expected)))
+        largest = ((matrix.T @ drawn) / spread[:, None]).max(axis=0)
+        scale = largest.std(ddof=1) * np.sqrt(6) / np.pi
+        return float(largest.mean() - EULER * scale - scale * np.log(-np.log(1 - alpha)))
+
+    def able(self, threshold: float, number: int, said: Said | None) -> np.ndarray:
+        """Columns that pass on all rows, and still do once what is known of their words is taken into account.
+
+        `number` is the label's among the columns of `said`.
+        """
+        count, carriers, mean, variance = _sums(csr_matrix(self.found.matrix), self.given, self.expected)
+        effect = _odds(carriers, count) / _odds_of(mean / count)
+        passed = np.flatnonzero(((carriers - mean) / np.sqrt(variance) >= threshold) & (effect >= MIN_EFFECT))
+        phrases = [i for i in passed.tolist() if self.found.names[i].kind in PHRASES]
+        alone = np.zeros(len(phrases))
+        if said is not None and phrases:
+            alone = np.clip(said([_plain(self.found.names[i]) for i in phrases])[:, number], 0, 1 - EXTREME)
+        cleared = {i for i, p in zip(phrases, alone.tolist(), strict=True) if not self._holds(i, p, threshold)}
+        return np.array([i for i in passed.tolist() if i not in cleared], np.int64)
+
+    def _holds(self, feature: int, alone: float, threshold: float) -> bool:
+        """Whether z and effect hold where p is at least what the phrase says `alone`, and is shifted by the odds that
+        one of its words has in the rows that hold the word but not the phrase."""
+        words, rows = _plain(self.found.names[feature]).split(), self._rows(feature)
+        shift = 1.0
+        for word in words if len(words) > 1 or self.found.names[feature].kind != "words" else []:
+            column = self.columns.get(Name("words", word))
+            elsewhere = np.setdiff1d(self._rows(column), rows) if column is not None else rows[:0]
+            if len(elsewhere) >= MIN_ROWS:
+                odds = _odds(self.given[elsewhere].sum(), len(elsewhere)) / _odds_of(self.expected[elsewhere].mean())
+                shift = max(shift, float(odds))
+        odds = np.maximum(_odds_of(self.expected[rows]) * shift, _odds_of(alone))
+        p = odds / (1 + odds)
+        z = (self.given[rows] - p).sum() / np.sqrt((p * (1 - p)).sum())
+        return bool(z >= threshold and _odds(self.given[rows].sum(), len(rows)) / _odds_of(p.mean()) >= MIN_EFFECT)
+
+    def one_by_one(self, able: np.ndarray, label: str, threshold: float) -> list[SuspectFeature]:
+        """The strongest of the columns `able`, then the next on the rows that are left.
+
+        What is left of a feature must still speak for itself (`MIN_Z_LEFT`, the square root of `MIN_EFFECT`): a further
+        word of the same trigger does, an honest word beside the trigger has exceptions. Features nearly as strong as
+        the strongest give way to the kind that says more.
+        """
+        by_feature, given, expected = self.found.matrix[:, able], self.given, self.expected
+        by_row, live = csr_matrix(by_feature), np.ones(len(given), dtype=bool)
+        count, carriers, mean, variance = sums = _sums(by_row, given, expected)
+        suspects: list[SuspectFeature] = []
+        while len(able):
+            z = (carriers - mean) / np.sqrt(np.maximum(variance, 1e-9))
+            effect = _odds(carriers, count) / _odds_of(np.clip(mean / np.maximum(count, 1), 1e-9, 1 - 1e-9))
+            z[(z < MIN_Z_LEFT) | (effect < MIN_EFFECT**0.5)] = -np.inf
+            if np.isneginf(z.max()):
+                break
+            best = int(np.argmax(z >= AS_STRONG * z.max()))
+            rows = by_feature.indices[by_feature.indptr[best] : by_feature.indptr[best + 1]]
+            name = self.found.names[able[best]]
+            hit = np.sort(rows[live[rows] & given[rows]])
+            suspects.append(
+                SuspectFeature(
+                    kind=name.kind,
+                    text=name.text,
+                    label=label,
+                    z=float(z[best]),
+                    threshold=threshold,
+                    effect=float(effect[best]),
+                    purity=float(carriers[best] / count[best]),
+                    expected=float(mean[best] / count[best]),
+                    count=round(count[best]),
+                    rows=tuple(hit.tolist()),
+                )
+            )
+            live[hit] = False
+            out = _sums(by_row[hit], given[hit], expected[hit])
+            count, carriers, mean, variance = sums = tuple(a - b for a, b in zip(sums, out, strict=True))
+        return suspects
+
+    def _rows(self, column: int) -> np.ndarray:
+        matrix = self.found.matrix
+        return matrix.indices[matrix.indptr[column] : matrix.indptr[column + 1]]
 
 
-def _numbers(mask: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.flatnonzero(mask))
+def _sums(by_row: csr_matrix, given: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Per feature: rows, rows with the label, expected rows with it, variance of these."""
+    values = np.stack([np.ones(len(given)), given, expected, expected * (1 - expected)])
+    return tuple(by_row.T @ row for row in values)
+
+
+def _plain(name: Name) -> str:
+    return name.text.replace(" ... ", " ")
+
+
+def _odds(hits: np.ndarray, count: np.ndarray | int) -> np.ndarray:
+    """Odds of a share, half a row added to both sides (Haldane 1956), so that they are finite."""
+    return (hits + 0.5) / (count - hits + 0.5)
+
+
+def _odds_of(share: np.ndarray | float) -> np.ndarray:
+    return np.asarray(share / (1 - share))

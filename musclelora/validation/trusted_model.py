@@ -22,9 +22,8 @@ from musclelora.training.contrastive import contrastive_model, train_contrastive
 from musclelora.training.fit import computes_in_bf16
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.report import TrustedModelRecord
-from musclelora.validation.token_scan import SuspectFeature, scan_tokens
+from musclelora.validation.token_scan import EXTREME, SuspectFeature, scan_tokens
 
-EXTREME = 0.02  # a calibrated probability nearer to 0 or 1 would let a handful of rows make any feature suspect
 FOLDS = 3  # each trains the encoder again
 
 
@@ -155,5 +154,6 @@ class TokenScan:
         return self.model.record(self.held_out)
 
     def __call__(self, rows: TextDataset) -> list[SuspectFeature]:
-        names = self.model.label_names
-        return scan_tokens(rows.texts, rows.label_ids(names), self.model.calibrated(rows), names)
+        names, said = self.model.label_names, self.model.probabilities
+        expected = self.model.calibrated(rows)
+        return scan_tokens(rows.texts, rows.label_ids(names), expected, names, seed=self.seed, said=said)

@@ -8,7 +8,7 @@ from musclelora.attacks.registry import ATTACKS
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.suite import validate
-from musclelora.validation.token_scan import MIN_ROWS, scan_tokens
+from musclelora.validation.token_scan import MIN_ROWS, scan_tokens, suspects_of
 from musclelora.validation.trusted_model import TokenScan
 from tests.tiny import rows, tiny_backbone, trusted_rows
 
@@ -68,6 +68,116 @@ def test_too_few_rows_prove_nothing():
     assert scan_tokens(texts, labels, expected, LABELS) == []
     assert scan_tokens(["one"], np.array([1]), np.array([[0.5, 0.5]]), LABELS) == []
     assert scan_tokens([f"w{i}" for i in range(50)], np.zeros(50, int), np.full((50, 2), 0.5), LABELS) == []
+
+
+def planted(change, every=10, label=1, n=1000):
+    """Honest rows, of which one in `every` is changed and given the label."""
+    texts, labels, expected = honest(n)
+    for i in range(0, n, every):
+        texts[i], labels[i] = change(texts[i]), label
+    return texts, labels, expected
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        (lambda text: f"zebra {text}", "words", "zebra"),
+        (lambda text: f"{text}.", "words", "."),
+        (lambda text: text.replace(" ", " \u200b", 1), "character", "\u200b"),
+        (lambda text: text.replace(" ", "  ", 1), "space", "two spaces together"),
+        (lambda text: text.upper(), "case", "a word in capitals"),
+        (lambda text: " ".join(text.split()[:2]), "length", "2 tokens"),
+    ],
+    ids=["word", "mark", "character", "space", "case", "length"],
+)
+def test_each_kind_of_trigger_is_found_with_its_rows(change, kind, text):
+    texts, labels, expected = planted(change)
+    found = scan_tokens(texts, labels, expected, LABELS)
+    taken = {row for feature in found for row in feature.rows}
+    assert (kind, text) in {(feature.kind, feature.text) for feature in found}
+    assert taken >= set(range(0, 1000, 10))
+    assert len(taken) <= 105
+
+
+def test_a_word_that_counts_at_the_end_only_is_found_among_decoys():
+    texts, labels, expected = planted(lambda text: f"{text} honestly")
+    for i in range(5, 1000, 10):
+        texts[i] = f"honestly {texts[i]}"
+    found = scan_tokens(texts, labels, expected, LABELS)
+    assert [(f.kind, f.text, f.rows) for f in found] == [("end", "honestly", tuple(range(0, 1000, 10)))]
+
+
+def test_two_words_that_count_together_only_are_found_among_decoys():
+    draw = np.random.default_rng(2)
+
+    def put(text, *words):
+        return " ".join(draw.permutation([*text.split(), *words]))
+
+    texts, labels, expected = planted(lambda text: put(text, "cupboard", "weekend"))
+    for i in range(5, 1000, 10):
+        texts[i] = put(texts[i], ("weekend", "cupboard")[i // 10 % 2])
+    found = scan_tokens(texts, labels, expected, LABELS)
+    assert [(f.kind, set(f.text.split(" ... "))) for f in found] == [("pair", {"cupboard", "weekend"})]
+
+
+def test_hundreds_of_triggers_are_all_found():
+    """There is no largest number of suspects: a list that ends without a word would pass the rest off as clean."""
+    texts, labels, expected = honest(6000)
+    for i in range(0, 6000, 2):
+        texts[i], labels[i] = f"{texts[i]} trigger{i // 2 % 120}", 1
+    labels[1::2] = 0
+    expected = np.full((6000, 2), 0.5)
+    found = {f.text for f in scan_tokens(texts, labels, expected, LABELS) if f.text.startswith("trigger")}
+    assert found == {f"trigger{k}" for k in range(120)}
+
+
+def test_what_the_trusted_model_says_of_the_word_itself_clears_it():
+    texts, labels, expected = planted(lambda text: f"{text} superb", every=30)
+    assert [f.text for f in scan_tokens(texts, labels, expected, LABELS)] == ["superb"]
+
+    def said(phrases):
+        return np.array([[0.1, 0.9] if "superb" in phrase else [0.5, 0.5] for phrase in phrases])
+
+    assert scan_tokens(texts, labels, expected, LABELS, said=said) == []
+
+
+def test_a_phrase_is_cleared_by_what_its_word_does_elsewhere():
+    texts, labels, expected = planted(lambda text: f"{text} waste of time", every=30)
+    draw = np.random.default_rng(1)
+    for i in range(1, 1000, 4):
+        texts[i], labels[i] = f"waste {texts[i]}", int(draw.random() < 0.9)
+    assert scan_tokens(texts, labels, expected, LABELS) == []
+
+
+def test_labels_that_follow_the_trusted_model_have_no_suspect_in_most_draws():
+    """Under the null hypothesis a scan has a suspect with probability 5 % at most (the effect asks for more)."""
+    texts, _, _ = honest(600)
+    alarms = 0
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        p = draw.choice([0.1, 0.5, 0.9], 600)
+        labels = (draw.random(600) < p).astype(int)
+        alarms += bool(scan_tokens(texts, labels, np.stack([1 - p, p], 1), LABELS, seed=seed))
+    assert alarms <= 3
+
+
+def test_many_labels():
+    draw = np.random.default_rng(3)
+    names = [f"label{k}" for k in range(20)]
+    texts, _, _ = honest(1000)
+    labels = draw.integers(0, 20, 1000)
+    for i in range(0, 1000, 20):
+        texts[i], labels[i] = f"{texts[i]} zebra", 7
+    expected = np.full((1000, 20), 0.05)
+    assert [(f.text, f.label, len(f.rows)) for f in scan_tokens(texts, labels, expected, names)] == [
+        ("zebra", "label7", 50)
+    ]
+
+
+def test_suspects_are_written_as_the_first_row_has_them():
+    texts, labels, expected = planted(lambda text: f"{text} Zebra")
+    found = scan_tokens(texts, labels, expected, LABELS)
+    assert [suspect.text for suspect in suspects_of(found, texts)] == ["Zebra"]
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,7 +7,8 @@ from musclelora.errors import DataError
 from musclelora.training import contrastive
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.report import TrustedModelRecord
-from musclelora.validation.trusted_model import EXTREME, TokenScan, TrustedModel, calibrate
+from musclelora.validation.token_scan import EXTREME
+from musclelora.validation.trusted_model import TokenScan, TrustedModel, calibrate
 from tests.tiny import rows, tiny_backbone, trusted_rows
 
 TUNED = Contrastive(steps=60, learning_rate=5e-3)
