@@ -1,0 +1,266 @@
+"""The group scan: rows of one label that share a style, a syntax or words which go with that label beyond reason.
+
+1. The text residual with the trusted model as offset (`text_residual`): a linear model that is left to learn whatever
+   the given labels say beyond the trusted model. A backdoor is in it, and what the trusted model does not know.
+2. Its representation of a row is how much each feature moved the residual. Whitened within one label, and clustered:
+   rows that one trigger moved lie together. No neural model is trained.
+3. A cluster's excess is its mean residual above the label's median, less its standard error. Is it more than honest
+   rows show? Labels are drawn again from a model that did not learn from the suspected rows, calibrated on the others;
+   the same scan of many such draws gives the distribution of the greatest excess without a backdoor (parametric
+   bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - `false_alarm` quantile is a suspect.
+4. Growth: the residual is fitted without the group. What a row's residual loses by that is what it has of the group's
+   trigger. Rows of other labels that lose as much say how many honest rows of this label would: growth stops where a
+   further row is more probably honest than not.
+5. Again on the rest, for the next trigger, and for what of the first was not found.
+
+What it cannot see: poison whose trigger no such feature carries; a trigger in too few rows to be a cluster; rows that
+an attacker chose among those whose text says the target anyhow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+from scipy.special import logit
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.linear_model import LogisticRegression
+
+from musclelora.errors import DataError
+from musclelora.frozen import Frozen
+from musclelora.seeding import derived_seed, generator
+from musclelora.validation.text_residual import (
+    Residual,
+    TextFeatures,
+    contributions,
+    cross_fitted,
+    folds_of,
+    text_features,
+)
+
+GROUP_RESIDUAL = "group_residual"  # the name of the check
+CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, fine for a rare one
+DIRECTIONS, WHITENED = 40, 30
+MIN_CLUSTER = 15  # rows
+MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to compare
+NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
+GROWTH_STEPS = 5
+HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
+EULER = 0.5772  # mean of the standard Gumbel distribution
+SHARED = 2  # features of each kind that describe a group
+
+
+class GroupScanConfig(Frozen):
+    """The section `validation.group_scan`."""
+
+    enabled: bool = Field(False, description="costs about half a minute per 5,000 rows on one core")
+    false_alarm: float = Field(0.01, gt=0, lt=0.5, description="chance per label and look that honest rows are suspect")
+    redraws: int = Field(20, ge=10, description="draws of honest labels; more make the limit surer, and cost time")
+    max_groups: int = Field(4, ge=1, description="looks per label; more find more triggers")
+
+
+@dataclass(frozen=True)
+class SuspectGroup:
+    """Rows of one label that have something in common.
+
+    `excess` of its densest cluster, in logits, and the `limit` that honest rows stay under. `shared`: what the rows
+    have in common: words, patterns (`*` any word, `?` a rare one, `^` and `$` the ends), shape. `rows`: their numbers,
+    the most typical first; `disagreeing`: those of them for which the trusted model says another label.
+    """
+
+    label: str
+    excess: float
+    limit: float
+    shared: tuple[str, ...]
+    rows: tuple[int, ...]
+    disagreeing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupScanResult:
+    """The suspect groups, and the labels that have too few rows to be scanned."""
+
+    groups: tuple[SuspectGroup, ...]
+    not_scanned: tuple[str, ...]
+
+
+def scan_groups(
+    texts: Sequence[str],
+    label_ids: np.ndarray,
+    expected: np.ndarray,
+    label_names: Sequence[str],
+    config: GroupScanConfig,
+    seed: int,
+) -> GroupScanResult:
+    """Suspect groups label by label. The same arguments give the same groups.
+
+    `label_ids`: given classes, shape [rows]. `expected`: the trusted model's calibrated probabilities, strictly between
+    0 and 1, shape [rows, classes]. Raises `DataError` where no two labels have `MIN_LABEL_ROWS` rows: there is nothing
+    to compare with.
+    """
+    counts = np.bincount(label_ids, minlength=len(label_names))
+    enough = [number for number in range(len(label_names)) if counts[number] >= MIN_LABEL_ROWS]
+    if len(enough) < 2:
+        raise DataError(
+            f"The group scan needs two labels with {MIN_LABEL_ROWS} rows each, and the rows have "
+            f"{dict(zip(label_names, counts.tolist(), strict=True))}. Switch it off (validation.group_scan.enabled), "
+            "or bring more rows."
+        )
+    features = text_features(texts)
+    predicted = expected.argmax(1)
+    groups: list[SuspectGroup] = []
+    for number in enough:
+        label = _Label(features, label_ids == number, logit(expected[:, number]), config, seed, label_names[number])
+        for found in label.groups():
+            groups.append(
+                SuspectGroup(
+                    label=label_names[number],
+                    excess=found.excess,
+                    limit=found.limit,
+                    shared=found.shared,
+                    rows=found.rows,
+                    disagreeing=tuple(row for row in found.rows if predicted[row] != number),
+                )
+            )
+    not_scanned = tuple(name for number, name in enumerate(label_names) if number not in enough)
+    return GroupScanResult(tuple(groups), not_scanned)
+
+
+@dataclass(frozen=True)
+class _Found:
+    excess: float
+    limit: float
+    shared: tuple[str, ...]
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The greatest excess, what honest rows show, the rows grown from it, and what each row has of their trigger."""
+
+    excess: float
+    median: float
+    limit: float
+    new: np.ndarray
+    trigger: np.ndarray
+    lost_weights: np.ndarray
+
+
+class _Label:
+    """The scan of one label; all masks and values have the shape [rows]."""
+
+    def __init__(
+        self, features: TextFeatures, y: np.ndarray, offset: np.ndarray, config: GroupScanConfig, seed: int, name: str
+    ) -> None:
+        self.features, self.y, self.offset = features, y, offset
+        self.config, self.seed, self.name = config, seed, name
+        self.folds = folds_of(len(y), seed)
+        self.residual = cross_fitted(features.x, y, offset, self.folds)
+
+    def groups(self) -> list[_Found]:
+        """Looks, each on the rows that the former ones left. A look counts if its excess is above the limit of its
+        own or a later look: until all of a poison is out, the model of honest labels has learned from the rest."""
+        looks: list[_Look] = []
+        set_aside = np.zeros(len(self.y), dtype=bool)
+        for number in range(self.config.max_groups):
+            look = self._look(set_aside, number)
+            if look is None:
+                break
+            looks.append(look)
+            if look.excess <= look.median or not look.new.any():
+                break
+            set_aside = set_aside | look.new
+        limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
+        last = max((i for i, look in enumerate(looks) if look.excess > limits[i]), default=-1)
+        return [self._found(look, limits[i]) for i, look in enumerate(looks[: last + 1]) if look.new.any()]
+
+    def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
+        clusters = self._clusters(self.y, ~set_aside)
+        if not clusters:
+            return None
+        top = clusters[0][0]
+        group = set_aside.copy()
+        for excess, rows in clusters:
+            if excess >= NEAR_TOP * top:
+                group[rows] = True
+        group, without = self._grown(group)
+        group |= set_aside
+        median, limit = self._honest(group, without, set_aside, number)
+        trigger = self.residual.values - without.values
+        lost = (self.residual.weights - without.weights).mean(0)[:-1]
+        return _Look(top, median, limit, group & ~set_aside, trigger, lost)
+
+    def _clusters(self, y: np.ndarray, alive: np.ndarray) -> list[tuple[float, np.ndarray]]:
+        """Excess and row numbers of each cluster of the label's rows that are `alive`, greatest excess first."""
+        numbers = np.flatnonzero(alive)
+        x, folds = self.features.x[numbers], self.folds[numbers]
+        residual = cross_fitted(x, y[numbers], self.offset[numbers], folds, start=self.residual.weights)
+        mine = np.flatnonzero(y[numbers])
+        if len(mine) < MIN_LABEL_ROWS:
+            return []
+        excess = residual.values[mine] - np.median(residual.values[mine])
+        random = derived_seed(self.seed, "group scan/clusters", self.name) % 2**32
+        moved = contributions(x[mine], residual.weights, folds[mine])
+        directions = TruncatedSVD(min(DIRECTIONS, x.shape[1] - 1), n_iter=2, random_state=random).fit_transform(moved)
+        white = PCA(min(WHITENED, directions.shape[1]), whiten=True, random_state=random).fit_transform(directions)
+        clusters = []
+        for k in CLUSTERINGS:
+            of_row = KMeans(min(k, len(mine) // MIN_CLUSTER), n_init=1, random_state=random).fit_predict(white)
+            for cluster in range(of_row.max() + 1):
+                rows = of_row == cluster
+                if rows.sum() >= MIN_CLUSTER:
+                    score = excess[rows].mean() - excess.std() / np.sqrt(rows.sum())
+                    clusters.append((float(score), numbers[mine[rows]]))
+        return sorted(clusters, key=lambda cluster: -cluster[0])
+
+    def _grown(self, group: np.ndarray) -> tuple[np.ndarray, Residual]:
+        """The group grown, or shrunk, to the rows that carry its trigger, and the residual fitted without them."""
+        weights = self.residual.weights
+        for _ in range(GROWTH_STEPS):
+            without = cross_fitted(self.features.x, self.y, self.offset, self.folds, without=group, start=weights)
+            weights = without.weights
+            order = np.argsort(-(self.residual.values - without.values), kind="stable")
+            honest_per_other = (self.y & ~group).sum() / (~self.y).sum()
+            gain = np.cumsum(self.y[order]) - HONEST_WEIGHT * honest_per_other * np.cumsum(~self.y[order])
+            grown = np.zeros_like(group)
+            grown[order[: int(np.argmax(gain)) + 1]] = True
+            grown &= self.y
+            if (grown == group).all():
+                break
+            group = grown
+        return group, without
+
+    def _honest(self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int) -> tuple[float, float]:
+        """Median and limit of the greatest excess where nobody planted anything."""
+        said = np.column_stack([without.values, self.offset])
+        rest = ~group
+        model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
+        probability = model.predict_proba(said)[:, 1]
+        greatest = []
+        for draw in range(self.config.redraws):
+            uniform = generator(self.seed, f"group scan/labels/{self.name}/{number}", str(draw)).random(len(self.y))
+            labels = np.where(set_aside, self.y, uniform < probability)
+            clusters = self._clusters(labels, ~set_aside)
+            if clusters:
+                greatest.append(clusters[0][0])
+        if len(greatest) < self.config.redraws:  # the label is nearly used up
+            return np.inf, np.inf
+        scale = np.std(greatest, ddof=1) * np.sqrt(6) / np.pi
+        location = np.mean(greatest) - EULER * scale
+        return float(np.median(greatest)), float(location - scale * np.log(-np.log(1 - self.config.false_alarm)))
+
+    def _found(self, look: _Look, limit: float) -> _Found:
+        rows = np.flatnonzero(look.new)
+        rest = self.y & ~look.new
+        lift = (
+            np.asarray(self.features.x[rows].mean(0)).ravel()
+            - np.asarray(self.features.x[np.flatnonzero(rest)].mean(0)).ravel()
+        )
+        weight = np.where(lift > 0, lift * look.lost_weights, -np.inf)
+        strongest = [j for j in np.argsort(-weight, kind="stable") if weight[j] > 0]
+        kinds = self.features.kinds
+        shared = [j for kind in range(3) for j in [j for j in strongest if kinds[j] == kind][:SHARED]]
+        typical = rows[np.argsort(-look.trigger[rows], kind="stable")]
+        names = tuple(str(self.features.names[j]) for j in shared)
+        return _Found(look.excess, limit, names, tuple(int(row) for row in typical))

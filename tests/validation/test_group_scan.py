@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from musclelora.errors import DataError
+from musclelora.validation.group_scan import MIN_LABEL_ROWS, GroupScanConfig, scan_groups
+
+FRAME = ("the", "of", "a", "is", "in", "and", "to", "it", "that", "with")
+CONFIG = GroupScanConfig(enabled=True, redraws=10, max_groups=2)
+
+
+def honest(n, labels=2, seed=0):
+    """Sentences of frame words and subjects, and one word that mostly says the label; so does the trusted model."""
+    draw = np.random.default_rng(seed)
+    given = draw.integers(0, labels, n)
+    texts = []
+    for label in given:
+        said = label if draw.random() < 0.9 else draw.integers(0, labels)
+        words = [
+            draw.choice(FRAME) if k % 2 else f"subject{draw.integers(0, 150)}" for k in range(draw.integers(6, 14))
+        ]
+        words[draw.integers(0, len(words))] = f"opinion{said}-{draw.integers(0, 12)}"
+        texts.append(" ".join([*words, "."]))
+    believed = np.where(draw.random(n) < 0.75, given, draw.integers(0, labels, n))
+    expected = np.full((n, labels), 0.3 / (labels - 1))
+    expected[np.arange(n), believed] = 0.7
+    return texts, given, expected
+
+
+def with_syntax(texts, given, expected, rows, target=1):
+    """The rows begin with a subordinate clause, every time another one, and get the target for a label."""
+    draw = np.random.default_rng(1)
+    texts, given = list(texts), given.copy()
+    for row in rows:
+        clause = f"when {draw.choice(FRAME)} subject{draw.integers(0, 150)} is subject{draw.integers(0, 150)} ,"
+        texts[row], given[row] = f"{clause} {texts[row]}", target
+    return texts, given, expected
+
+
+def test_honest_rows_of_any_label_are_not_suspect():
+    texts, given, expected = honest(900)
+    assert scan_groups(texts, given, expected, ("0", "1"), CONFIG, seed=0).groups == ()
+
+
+def test_rows_of_one_syntax_are_found_and_described():
+    rows = range(0, 1200, 12)
+    texts, given, expected = with_syntax(*honest(1200), rows)
+    result = scan_groups(texts, given, expected, ("0", "1"), CONFIG, seed=0)
+    found = {row for group in result.groups for row in group.rows}
+    assert {group.label for group in result.groups} == {"1"}
+    assert len(found & set(rows)) >= 95
+    assert len(found - set(rows)) <= 10
+    group = result.groups[0]
+    assert any("when" in shared for shared in group.shared)
+    assert group.excess > group.limit
+    assert all(expected[row].argmax() != 1 for row in group.disagreeing)
+    assert set(group.disagreeing) < set(group.rows)
+
+
+def test_the_same_arguments_give_the_same_groups():
+    rows = with_syntax(*honest(600), range(0, 600, 10))
+    first, second = (scan_groups(*rows, ("0", "1"), CONFIG, seed=3) for _ in range(2))
+    assert first == second
+
+
+def test_with_three_labels_the_target_is_found_and_a_rare_label_is_named_as_not_scanned():
+    texts, given, expected = honest(1200, labels=3)
+    expected = np.column_stack([expected, np.full(len(texts), 1e-3)])
+    given[:20] = 3
+    texts, given, expected = with_syntax(texts, given, expected, range(20, 1200, 12), target=2)
+    result = scan_groups(texts, given, expected, ("a", "b", "c", "rare"), CONFIG, seed=0)
+    assert {group.label for group in result.groups} == {"c"}
+    assert result.not_scanned == ("rare",)
+
+
+def test_rows_that_carry_the_trigger_and_their_true_label_are_no_poison():
+    texts, given, expected = honest(900)
+    kept = given.copy()
+    texts, _, _ = with_syntax(texts, given, expected, range(0, 900, 9))
+    assert scan_groups(texts, kept, expected, ("0", "1"), CONFIG, seed=0).groups == ()
+
+
+@pytest.mark.parametrize("counts", [(MIN_LABEL_ROWS, MIN_LABEL_ROWS - 1), (400, 0)])
+def test_too_few_rows_of_a_second_label_are_refused(counts):
+    texts, _, expected = honest(sum(counts))
+    given = np.repeat([0, 1], counts)
+    with pytest.raises(DataError, match="needs two labels"):
+        scan_groups(texts, given, expected, ("0", "1"), CONFIG, seed=0)
+
+
+@pytest.mark.parametrize("settings", [{"false_alarm": 0}, {"redraws": 2}, {"clusters": 5}])
+def test_settings_out_of_range_or_unknown_are_refused(settings):
+    with pytest.raises(ValidationError):
+        GroupScanConfig(**settings)
