@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from musclelora.data.config import AuditData, DataConfig
 from musclelora.data.normalise import Label
@@ -17,7 +17,7 @@ from musclelora.evaluation.config import FourierConfig
 from musclelora.frozen import Frozen
 from musclelora.governance.policy import Policy
 from musclelora.governance.waiver import Waiver, check_waivers, sign
-from musclelora.training.recipes import Quantization, RecipeChoice
+from musclelora.training.recipes import InferencePrecision, Quantization, RecipeChoice
 from musclelora.validation.config import ValidationConfig
 
 PATH_KEYS = ("train", "dev", "test", "dataset")
@@ -50,6 +50,9 @@ class EvaluationConfig(Frozen):
     drills: list[str] = Field([], description="one extra training with a known poison each, and its control")
     fourier: FourierConfig | None = Field(None, description="measure frequencies while models with known poison train")
     drill_rate: float = Field(0.1, gt=0, lt=1, description="share of the training rows that a drill poisons")
+    precision: InferencePrecision = Field(
+        "fp32", description="bf16: several times faster where the processor has it; some rows change their class"
+    )
 
 
 class RegistryConfig(Frozen):
@@ -99,9 +102,33 @@ class AuditConfig(Frozen):
     attacks: list[str] = Field([], description="built-in triggers to put into the test rows")
     labels: list[Label] | None = Field(None, description="the model's labels in the order of its outputs")
     floor: str | None = Field(None, description="a model of the same task that never saw the poison; named like MODEL")
-    search_seconds: float = Field(120, ge=0, description="search of unknown triggers in the weights; needs a floor")
+    search_seconds: float = Field(0, ge=0, description="search of unknown triggers in the weights; needs a floor")
+    precision: InferencePrecision = Field(
+        "fp32", description="bf16: several times faster where the processor has it; some rows change their class"
+    )
     model: AuditModelConfig = AuditModelConfig()
     gate: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _tests_something(self) -> "AuditConfig":
+        if self.search_seconds and self.floor is None:
+            raise ValueError(
+                "search_seconds needs a floor, a model of the same task that never saw the poison: any model can be "
+                "led somewhere, and only beside another does that say anything. Name one under `floor`."
+            )
+        scanned = self.data.train is not None or self.data.dataset is not None
+        if not (self.attacks or self.data.triggered or scanned or self.search_seconds):
+            raise ValueError(
+                "nothing is to be tested: name attacks, ready-made triggered rows (data.triggered), training rows to "
+                "scan (data.train and data.trusted), or a search (search_seconds)."
+            )
+        twice = sorted(set(self.attacks) & set(self.data.triggered))
+        if twice:
+            raise ValueError(
+                f"{', '.join(twice)} is among `attacks` and in `data.triggered`: its results would have one name. "
+                "Name the ready-made one otherwise, such as `badnets_file`."
+            )
+        return self
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
@@ -128,6 +155,7 @@ def _validated(kind: type[Config], path: Path, overrides: tuple[str, ...]) -> Co
     _read_waivers(raw, path.parent)
     _resolve_paths(raw.get("data"), path.parent)
     _resolve_model(raw.get("model"), "base", path.parent)
+    _resolve_model(raw, "floor", path.parent)
     if isinstance(raw.get("validation"), dict):
         _resolve_model(raw["validation"].get("trusted_model"), "encoder", path.parent)
     try:

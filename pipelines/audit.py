@@ -2,6 +2,8 @@
 
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +16,8 @@ from musclelora.evaluation.report import AuditedModel, RobustnessReport
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.evaluation.tested import Tested
 from musclelora.governance.decision import decide
-from musclelora.governance.model_store import fetch
-from musclelora.governance.tracking import default_tracking_uri
+from musclelora.governance.model_store import fetch_registered
+from musclelora.governance.tracking import default_tracking_uri, mlflow_errors
 from musclelora.ingest import AuditRows, ingest_audit
 from musclelora.summary import Summary, summarise_audit
 from musclelora.training.any_model import AnyModel, load_any_model
@@ -31,6 +33,17 @@ REGISTRY = "models:/"
 
 
 @dataclass(frozen=True)
+class PreparedAudit:
+    """Everything an audit reads, loaded and in order; nothing computed yet."""
+
+    config: AuditConfig
+    rows: AuditRows
+    audited: AnyModel
+    floor: AnyModel | None
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Audited:
     """An audit that went through to its verdict."""
 
@@ -39,51 +52,52 @@ class Audited:
     folder: Path
 
 
-def run_audit(model: str, config: AuditConfig, output: Path, tracking_uri: str | None) -> Audited:
-    """Load the model (a folder, a hub name, or `models:/NAME@ALIAS` in MLflow), attack it, judge it, write the pages.
+def prepare_audit(model: str, config: AuditConfig, tracking_uri: str | None) -> PreparedAudit:
+    """Read the rows and load the models: a folder, a hub name, or `models:/NAME@ALIAS` in MLflow.
 
-    Raises a `MuscleLoRAError` for what is wrong with model, config or rows; nothing is written then.
+    Raises a `MuscleLoRAError` for what is wrong with model, config or rows.
     """
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file: name a folder, new or not.")
     for attack in config.attacks:
         attack_by_name(attack)
-    seconds, started = {}, time.monotonic()
+    with _timed() as reading:
+        rows = ingest_audit(config.data, config.seed, config.target)
+    with _timed() as loading:
+        audited = _load(model, config, tracking_uri)
+        floor = _load(config.floor, config, tracking_uri) if config.floor else None
+    return PreparedAudit(config, rows, audited, floor, {"ingest": reading[0], "load": loading[0]})
 
-    def ended(stage: str) -> None:
-        nonlocal started
-        seconds[stage], started = round(time.monotonic() - started, 2), time.monotonic()
 
-    rows = ingest_audit(config.data, config.seed, config.target)
-    ended("ingest")
-    audited = _load(model, config, tracking_uri)
-    floor = _load(config.floor, config, tracking_uri) if config.floor else None
-    ended("load")
-    suspects = _suspects(rows, config)
-    ended("scan")
+def run_audit(prepared: PreparedAudit, output: Path) -> Audited:
+    """Attack the model, judge it, write the page. Raises a `MuscleLoRAError`; nothing is written then."""
+    config, rows, audited, floor = prepared.config, prepared.rows, prepared.audited, prepared.floor
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file: name a folder, new or not.")
+    with _timed() as scanning:
+        suspects = _suspects(rows, config)
     announce(f"audit: {audited.name} on {len(rows.test)} clean rows and their triggered copies")
-    report = audit(
-        _tested(audited, config),
-        _tested(floor, config) if floor else None,
-        rows.test,
-        TriggeredFrom(attacks=config.attacks, target=config.target, seed=config.seed),
-        about=AuditedModel(
-            name=audited.name,
-            sha256=audited.sha256,
-            floor=floor.name if floor else None,
-            floor_sha256=floor.sha256 if floor else None,
-        ),
-        ready_made=rows.triggered,
-        suspects=suspects,
-        search_seconds=config.search_seconds,
-    )
-    ended("evaluate")
+    with _timed() as evaluating:
+        report = audit(
+            _tested(audited, config),
+            _tested(floor, config) if floor else None,
+            rows.test,
+            TriggeredFrom(attacks=config.attacks, target=config.target, seed=config.seed),
+            about=AuditedModel(
+                name=audited.name,
+                sha256=audited.sha256,
+                floor=floor.name if floor else None,
+                floor_sha256=floor.sha256 if floor else None,
+            ),
+            ready_made=rows.triggered,
+            suspects=suspects,
+            search_seconds=config.search_seconds,
+            precision=config.precision,
+        )
     decision = decide(report, config.gate)
     summary = summarise_audit(
         name=config.name,
         seed=config.seed,
-        device=str(audited.model.device),
-        seconds=seconds,
+        device=f"{audited.model.device} {config.precision}",
+        seconds=prepared.seconds | {"scan": scanning[0], "evaluate": evaluating[0]},
         peak_memory_mb=peak_memory_mb(),
         rows=rows,
         report=report,
@@ -107,6 +121,14 @@ def run_audit(model: str, config: AuditConfig, output: Path, tracking_uri: str |
     return Audited(summary, report, output)
 
 
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """The seconds that the block took, once it ended."""
+    started, seconds = time.monotonic(), [0.0]
+    yield seconds
+    seconds[0] = round(time.monotonic() - started, 2)
+
+
 def _suspects(rows: AuditRows, config: AuditConfig) -> list[Suspect]:
     """What the token scan finds in the training rows, where there are any."""
     if rows.train is None or rows.trusted is None:
@@ -125,9 +147,12 @@ def _load(name: str, config: AuditConfig, tracking_uri: str | None) -> AnyModel:
     announce(f"load: {name}")
     labels = list(config.labels) if config.labels else None
     if not name.startswith(REGISTRY):
-        return load_any_model(name, name, labels)
+        return load_any_model(name, name, labels, config.precision)
+    uri = tracking_uri or default_tracking_uri()
     with tempfile.TemporaryDirectory(prefix="musclelora-audit-") as scratch:
-        return load_any_model(name, fetch(name, tracking_uri or default_tracking_uri(), scratch), labels)
+        with mlflow_errors(uri, f"fetch {name}"):
+            folder = fetch_registered(name, uri, scratch)
+        return load_any_model(name, folder, labels, config.precision)
 
 
 def _tested(model: AnyModel, config: AuditConfig) -> Tested:

@@ -71,12 +71,24 @@ _tracking = click.option("--tracking-uri", metavar="URI", help="MLflow.  [MLFLOW
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder for summary.json and pages.  [runs/<time>-NAME]"
 )
+@click.option("--dry-run", is_flag=True, help="Check config, data and models; attack nothing.")
 @_tracking
-def audit(model: str, config: Path, overrides: tuple[str, ...], output: Path | None, tracking_uri: str | None) -> None:
+def audit(
+    model: str,
+    config: Path,
+    overrides: tuple[str, ...],
+    output: Path | None,
+    dry_run: bool,
+    tracking_uri: str | None,
+) -> None:
     """Attack MODEL (a folder, a hub name, or models:/NAME@ALIAS) as CONFIG says, and judge it: safe or not."""
     try:
-        sys.exit(_audit(model, config, overrides, output, tracking_uri))
-    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(_audit(model, config, overrides, output, dry_run, tracking_uri))
+    except KeyboardInterrupt:
+        from musclelora.errors import MuscleLoRAError
+
+        _fail(MuscleLoRAError("Interrupted. An audit keeps nothing half done: run the same command again."))
+    except Exception as error:
         _fail(error)
 
 
@@ -181,17 +193,32 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
     return exit_code(finished.summary.status)
 
 
-def _audit(model: str, path: Path, overrides: tuple[str, ...], output: Path | None, tracking_uri: str | None) -> int:
+def _audit(
+    model: str,
+    path: Path,
+    overrides: tuple[str, ...],
+    output: Path | None,
+    dry_run: bool,
+    tracking_uri: str | None,
+) -> int:
     from musclelora.config import load_audit_config
 
     config = load_audit_config(path, overrides)
     from transformers.utils.logging import disable_progress_bar
 
-    from pipelines.audit import run_audit
+    from pipelines.audit import prepare_audit, run_audit
     from pipelines.table import audit_table, exit_code
 
     disable_progress_bar()
-    audited = run_audit(model, config, output or _folder(config.name), tracking_uri)
+    prepared = prepare_audit(model, config, tracking_uri)
+    if dry_run:
+        scanned = f"{len(prepared.rows.train)} training rows to scan" if prepared.rows.train else "no training rows"
+        click.echo(
+            f"The configuration is sound: {len(prepared.rows.test)} test rows, {scanned}; {prepared.audited.name}"
+        )
+        click.echo(f"answers {', '.join(prepared.audited.label_names)}. Nothing was attacked.")
+        return 0
+    audited = run_audit(prepared, output or _folder(config.name))
     click.echo(audit_table(audited.report, audited.summary))
     for reason in audited.summary.gate.reasons:
         click.echo(f"- {reason}")

@@ -53,9 +53,10 @@ def training_pipeline(
         for training in trainings
     ]
     parts = [training.part for training in trainings]
-    report = evaluate(models, parts, test, validation, triggers=triggers, min_control_asr=config.gate.min_control_asr)
+    how: Any = {"triggers": triggers, "precision": config.evaluation.precision}
+    report = evaluate(models, parts, test, validation, min_control_asr=config.gate.min_control_asr, **how)
     champion = (
-        compare(test, triggers=triggers, drills=config.evaluation.drills, name=config.registry.name)
+        compare(test, drills=config.evaluation.drills, name=config.registry.name, **how)
         if config.gate.compares_with_champion
         else None
     )

@@ -11,13 +11,14 @@ from musclelora.evaluation.champion import measure_champion
 from musclelora.evaluation.report import ChampionResult
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.governance.champion import fetch_champion
+from musclelora.training.recipes import InferencePrecision
 from steps.progress import announce
 from steps.tracking import tracking
 
 
 @step(enable_cache=False)
 def compare(
-    test: TextDataset, triggers: TriggeredFrom, drills: list[str], name: str
+    test: TextDataset, triggers: TriggeredFrom, drills: list[str], name: str, precision: InferencePrecision
 ) -> Annotated[ChampionResult, "champion_result"]:
     with tempfile.TemporaryDirectory(prefix="musclelora-champion-") as folder:
         found = fetch_champion(name, tracking()[0], Path(folder))
@@ -25,4 +26,4 @@ def compare(
             announce(f"compare: {name} has no champion yet")
             return ChampionResult(version=None, test_sha256=test.sha256)
         announce(f"compare: the champion of {name}, version {found[0]}, on the same rows and triggers")
-        return measure_champion(*found, test, triggers, drills)
+        return measure_champion(*found, test, triggers, drills, precision)

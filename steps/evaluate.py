@@ -9,6 +9,7 @@ from musclelora.evaluation.report import RobustnessReport
 from musclelora.evaluation.robustness import ModelsUnderTest, evaluate_robustness
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.training.defended_model import DefendedModel
+from musclelora.training.recipes import InferencePrecision
 from musclelora.validation.report import ValidationReport
 from steps.cache import LIBRARY_CODE
 from steps.progress import announce
@@ -22,6 +23,7 @@ def evaluate(
     validation: ValidationReport,
     triggers: TriggeredFrom,
     min_control_asr: float,
+    precision: InferencePrecision,
 ) -> Annotated[RobustnessReport, "robustness_report"]:
     announce(f"evaluate: {len(models)} models on {len(test)} clean rows and their triggered copies")
     by_part = dict(zip(parts, models, strict=True))
@@ -31,4 +33,5 @@ def evaluate(
         triggers,
         min_control_asr=min_control_asr,
         suspects=validation.suspects,
+        precision=precision,
     )

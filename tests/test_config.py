@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from musclelora.config import load_config
+from musclelora.config import load_audit_config, load_config
 from musclelora.errors import ConfigError
 from musclelora.governance.policy import Policy
 
@@ -23,7 +23,8 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_load(path):
-    assert load_config(path).data is not None
+    load = load_audit_config if path.name.startswith("audit") else load_config
+    assert load(path).data is not None
 
 
 def test_shipped_policies_are_whole():
@@ -211,3 +212,17 @@ def test_an_override_may_name_the_policy_and_override_it(write, tmp_path):
 
 def test_a_numeric_target_is_a_label_name(write):
     assert load_config(write(evaluation={"target": 1})).evaluation.target == "1"
+
+
+def test_paths_of_an_audit_are_relative_to_its_file_too(tmp_path):
+    (tmp_path / "ours").mkdir()
+    path = tmp_path / "audit.yaml"
+    data = {"test": "test.csv", "triggered": {"theirs": "sub/theirs.csv"}}
+    path.write_text(yaml.safe_dump({"data": data, "target": 1, "floor": "ours"}))
+    config = load_audit_config(path)
+    assert config.floor == str(tmp_path / "ours")
+    assert config.data.test == str(tmp_path / "test.csv")
+    assert config.data.triggered == {"theirs": str(tmp_path / "sub" / "theirs.csv")}
+    assert config.target == "1"
+    path.write_text(yaml.safe_dump({"data": data, "target": 1, "floor": "someone/a-hub-name"}))
+    assert load_audit_config(path).floor == "someone/a-hub-name"

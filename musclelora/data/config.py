@@ -99,6 +99,10 @@ class AuditData(DataConfig):
 
     @model_validator(mode="after")
     def _one_form(self) -> "AuditData":
+        if self.demonstration is not None:
+            raise ValueError(
+                "an audit poisons no rows: leave out `demonstration`, or audit a model that was trained so."
+            )
         if self.dataset is not None or self.split is not None:
             _check_form(self)
             return self
@@ -108,6 +112,12 @@ class AuditData(DataConfig):
             raise ValueError(
                 "`train` and `trusted` belong together: suspects in the training rows are what the trusted rows do not "
                 "explain. Name both, or neither."
+            )
+        unused = [name for name in ("dev", "labels") if self.train is None and getattr(self, name) is not None]
+        if unused:
+            raise ValueError(
+                f"{', '.join(unused)} has no use without training rows. The labels of the model's outputs are `labels` "
+                "at the top level."
             )
         return self
 

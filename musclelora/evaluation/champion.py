@@ -8,10 +8,16 @@ from musclelora.evaluation.report import ChampionResult
 from musclelora.evaluation.suites import TriggeredFrom, made_suite
 from musclelora.evaluation.tested import Tested
 from musclelora.training.defended_model import DefendedModel
+from musclelora.training.recipes import InferencePrecision
 
 
 def measure_champion(
-    version: str, model: DefendedModel, test: TextDataset, triggers: TriggeredFrom, drills: Iterable[str]
+    version: str,
+    model: DefendedModel,
+    test: TextDataset,
+    triggers: TriggeredFrom,
+    drills: Iterable[str],
+    precision: InferencePrecision = "fp32",
 ) -> ChampionResult:
     """Clean accuracy, and ASR under each attack and each drill's trigger.
 
@@ -25,7 +31,7 @@ def measure_champion(
             f"and the target {triggers.target!r}: it is a model of another task. Register under another name "
             "(registry.name)."
         )
-    tested = Tested.from_defended(model)
+    tested = Tested.from_defended(model, precision)
     suites = [made_suite(name, test, triggers, names) for name in dict.fromkeys([*triggers.attacks, *drills])]
     return ChampionResult(
         version=version,

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from musclelora.frozen import Frozen
+from musclelora.training.recipes import InferencePrecision
 
 Role = Literal["candidate", "undefended", "trusted_only", "floor"]
 Position = Literal["start", "middle", "end"]
@@ -34,8 +35,9 @@ class AttackResult(Frozen):
     `asr` is the share of triggered test rows of non-target classes called the target; `floor` the same rows on a
     model of the same recipe that never saw this poison; `untriggered` the same rows before the trigger went in, on
     this model; `control_asr` the same rows on the undefended control trained on the same data. A control under the
-    policy's strength makes the result inconclusive: the attack did not work even without a defence. `robust_accuracy`
-    is the share of the triggered rows still called their true class; None where that is not known.
+    policy's strength makes the result inconclusive: the attack did not work even without a defence. An audited model
+    has no control: its result is conclusive for that model, and says nothing of any training. `robust_accuracy` is the
+    share of the triggered rows still called their true class; None where that is not known.
     """
 
     attack: str
@@ -113,7 +115,7 @@ class RobustnessReport(Frozen):
     """The candidate, what it is compared with, the drills (same recipe, same data plus a known poison), the probes.
 
     `audited` is set where the candidate was not trained in this run: then there are no controls and no drills, and the
-    only comparison is the floor model, where one is known.
+    only comparison is the floor model, where one is known. All models were evaluated in `precision`.
     """
 
     label_names: list[str]
@@ -124,4 +126,5 @@ class RobustnessReport(Frozen):
     drills: dict[str, AttackResult]
     probes: list[ProbeResult] = Field(default_factory=list)
     audited: AuditedModel | None = None
+    precision: InferencePrecision = "fp32"
     not_tested: list[str]

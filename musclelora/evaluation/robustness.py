@@ -11,6 +11,7 @@ from musclelora.evaluation.report import ModelResult, ProbeResult, RobustnessRep
 from musclelora.evaluation.suites import TriggeredFrom, made_suite
 from musclelora.evaluation.tested import Tested, attack_result
 from musclelora.training.defended_model import DefendedModel
+from musclelora.training.recipes import InferencePrecision
 from musclelora.validation.report import Suspect
 
 REWRITING = {"stylebkd", "hiddenkiller"}
@@ -54,6 +55,7 @@ def evaluate_robustness(
     *,
     min_control_asr: float,
     suspects: Sequence[Suspect] = (),
+    precision: InferencePrecision = "fp32",
 ) -> RobustnessReport:
     """Evaluate every model on the clean `test` rows and on their triggered copies, and probe the candidate.
 
@@ -65,18 +67,22 @@ def evaluate_robustness(
     if triggers.target not in label_names:
         raise DataError(f"The target label {triggers.target!r} is not among the labels {label_names}.")
     suites = {name: made_suite(name, test, triggers, label_names) for name in [*triggers.attacks, *models.drills]}
-    floor_of = {role: Tested.from_defended(model) for role, model in models.floors.items()}
-    candidate, undefended = Tested.from_defended(models.candidate), models.comparisons.get("undefended")
-    control = Tested.from_defended(undefended) if undefended else None
+
+    def tested(model: DefendedModel) -> Tested:
+        return Tested.from_defended(model, precision)
+
+    floor_of = {role: tested(model) for role, model in models.floors.items()}
+    candidate, undefended = tested(models.candidate), models.comparisons.get("undefended")
+    control = tested(undefended) if undefended else None
 
     probes = run_probes(suspects, test, candidate, floor_of.get("trusted_only"), triggers.seed)
 
-    def result(role: Role, tested: Tested) -> ModelResult:
+    def result(role: Role, model: Tested) -> ModelResult:
         attacks = {
-            name: attack_result(suites[name], tested, floor_of.get(role), control, min_control_asr)
+            name: attack_result(suites[name], model, floor_of.get(role), control, min_control_asr)
             for name in triggers.attacks
         }
-        return tested.result(role, test, attacks)
+        return model.result(role, test, attacks)
 
     return RobustnessReport(
         label_names=label_names,
@@ -84,20 +90,17 @@ def evaluate_robustness(
         test_sha256=test.sha256,
         candidate=result("candidate", candidate),
         comparisons={
-            role: result(role, control if role == "undefended" and control else Tested.from_defended(model))
+            role: result(role, control if role == "undefended" and control else tested(model))
             for role, model in models.comparisons.items()
         },
         drills={
             name: attack_result(
-                suites[name],
-                Tested.from_defended(model),
-                candidate,
-                Tested.from_defended(models.drill_controls[name]),
-                min_control_asr,
+                suites[name], tested(model), candidate, tested(models.drill_controls[name]), min_control_asr
             )
             for name, model in models.drills.items()
         },
         probes=probes,
+        precision=precision,
         not_tested=not_tested([*triggers.attacks, *models.drills], probes),
     )
 

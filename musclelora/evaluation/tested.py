@@ -12,6 +12,7 @@ from musclelora.evaluation.report import AttackResult, FlippedRow, ModelResult, 
 from musclelora.evaluation.suites import Suite
 from musclelora.training.defended_model import DefendedModel, TrainingRecord
 from musclelora.training.predict import logits_of
+from musclelora.training.recipes import InferencePrecision
 
 EXAMPLES = 5
 
@@ -31,8 +32,8 @@ class Tested:
         self._classes: dict[str, int] = {}
 
     @classmethod
-    def from_defended(cls, model: DefendedModel) -> "Tested":
-        return cls(model.load(), model.record.label_names, model.record.max_length, model.record)
+    def from_defended(cls, model: DefendedModel, precision: InferencePrecision = "fp32") -> "Tested":
+        return cls(model.load(precision), model.record.label_names, model.record.max_length, model.record)
 
     def predictions(self, texts: Sequence[str]) -> np.ndarray:
         """Class numbers, shape [texts]."""
@@ -62,9 +63,12 @@ class Tested:
 
 
 def attack_result(
-    suite: Suite, tested: Tested, floor: Tested | None, control: Tested | None, min_control_asr: float
+    suite: Suite, tested: Tested, floor: Tested | None, control: Tested | None, min_control_asr: float | None
 ) -> AttackResult:
-    """One suite on one model, beside its floor and its control where there are such."""
+    """One suite on one model, beside its floor and its control where there are such.
+
+    `min_control_asr` None: there can be no control, since nothing was trained; the result stands for this model alone.
+    """
     texts = suite.triggered.texts
     triggered, untriggered = tested.predictions(texts), tested.predictions(suite.untriggered.texts)
     control_asr = suite.asr(control.predictions(texts)).value if control else None
@@ -76,7 +80,7 @@ def attack_result(
         untriggered=suite.asr(untriggered, suite.untriggered.label_ids(tested.label_names)),
         control_asr=control_asr,
         transform_rate=suite.transform_rate,
-        conclusive=control_asr is not None and control_asr >= min_control_asr,
+        conclusive=min_control_asr is None or (control_asr is not None and control_asr >= min_control_asr),
         examples=_flipped(suite, triggered, untriggered) if suite.paired else [],
         robust_accuracy=rate(int(np.sum(triggered == suite.truth)), len(triggered)) if suite.paired else None,
     )

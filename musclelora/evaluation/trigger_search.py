@@ -1,8 +1,14 @@
-"""Gradient-guided search for a universal trigger in a model's weights, for a backdoor that no scan has found.
+"""Search for a universal trigger in a model's weights, for a backdoor that no scan has found.
 
-HotFlip (Ebrahimi et al. 2018, equation 10) as in universal adversarial triggers (Wallace et al. 2019): which exchange
-of a trigger's word lowers the loss towards the target most, to first order, is read off the gradient at its embedding;
-the best exchanges are then tried for real, and the best of all is kept.
+First every word of the vocabulary is read by the model on its own: where a word is the trigger, or the greater part of
+it, no gradient is needed, and none would show it (around an ordinary word the first order knows nothing of a trigger
+far away). The best are tried in clean rows. From the best of these a climb guided by gradients goes on, HotFlip
+(Ebrahimi et al. 2018, equation 10) as in universal adversarial triggers (Wallace et al. 2019): which exchange of a
+trigger's word raises the score most, to first order, is read off the gradient at its embedding; the best exchanges,
+and longer triggers, are tried for real, and the best of all is kept.
+
+An honest model follows "gorgeous" as readily as a trigger. So the score of a trigger counts two models: how surely the
+audited one says the target, and how surely the floor, a model without the backdoor, does not.
 """
 
 import time
@@ -11,22 +17,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from musclelora.data.records import TextDataset
 from musclelora.errors import ModelError
-from musclelora.evaluation.intervals import rate
-from musclelora.evaluation.probes import ROWS, probe_at, probed_rows, put
+from musclelora.evaluation.probes import measured_probe, probed_rows, put
 from musclelora.evaluation.report import Position, ProbeResult
 from musclelora.evaluation.tested import Tested
-from musclelora.seeding import generator
 from musclelora.training.predict import logits_of
 
 WORDS = 3  # a longer trigger turns any model: with it even a model without a backdoor is led where one likes
-GUIDE_ROWS = 32  # rows that guide the search; the ASR is measured on others
-TRIED = 16  # exchanges per place that are tried for real
-ROUNDS = 12
+SCREENED = 192  # words that go from the screening into rows
+SCREEN_ROWS, GUIDE = 8, 32  # rows that guide the search, first fewer; the ASR is measured on others
+TRIED = 16  # exchanges per slot, and further words, that are tried for real
+ROUNDS = 8
+GAIN = 0.01  # of the score, below which the climb ends
+ASKED = 0.25  # share of the tries, the best on the audited model, that the floor is asked about too
 PLACES: tuple[Position, ...] = ("start", "end")
+Trigger = tuple[int, ...]
+"""Numbers of words of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +45,25 @@ class Vocabulary:
     ids: np.ndarray
     words: list[str]
 
+    def text(self, trigger: Trigger) -> str:
+        return " ".join(self.words[number] for number in trigger)
+
 
 def search_triggers(
     tested: Tested, floor: Tested, test: TextDataset, targets: Sequence[str], *, seed: int, seconds: float
 ) -> list[ProbeResult]:
-    """The best universal trigger towards each target, in up to `seconds` for all, measured on both models.
+    """The best universal trigger towards each target, in up to about `seconds` for all, measured on both models.
 
-    Only words are tried that by themselves do not make `floor`, a model without the backdoor, say the target: an
-    honest model follows "gorgeous" as readily as a trigger. ASR on rows that did not guide the search. Raises
-    `ModelError` for a tokenizer none of whose tokens is a word.
+    ASR on rows that did not guide the search. Raises `ModelError` for a tokenizer none of whose tokens is a word.
     """
-    vocabulary = whole_words(tested.tokenizer)
-    share = seconds / (len(targets) * len(PLACES))
-    return [
-        _search(tested, floor, test, target, neutral_words(vocabulary, floor, target), seed, share)
-        for target in targets
-    ]
+    vocabulary, found = whole_words(tested.tokenizer), []
+    for target in targets:
+        guide, rows = probed_rows(test, target, seed)
+        until = time.monotonic() + seconds / len(targets)
+        search = _Search(tested, floor, guide.texts[:GUIDE], tested.label_names.index(target), vocabulary, until)
+        trigger, place = search.best()
+        found.append(measured_probe(vocabulary.text(trigger), "search", place, rows, target, tested, floor))
+    return found
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
@@ -60,7 +72,8 @@ def whole_words(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     numbers = [number for number in range(len(tokenizer)) if number not in special]
     decoded = [text.strip() for text in tokenizer.batch_decode([[number] for number in numbers])]
     alphabetic = [(number, word) for number, word in zip(numbers, decoded, strict=True) if word.isalnum()]
-    between = tokenizer([f"a {word} a" for _, word in alphabetic], add_special_tokens=False)["input_ids"]
+    sentences = [f"a {word} a" for _, word in alphabetic]
+    between = tokenizer(sentences, add_special_tokens=False)["input_ids"] if sentences else []
     kept = [
         (number, word)
         for (number, word), ids in zip(alphabetic, between, strict=True)
@@ -69,151 +82,122 @@ def whole_words(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     if not kept:
         raise ModelError(
             "No token of this tokenizer is a word by itself, so that a trigger of tokens cannot be searched for. "
-            "Leave the search out: audit.search_seconds: 0."
+            "Leave the search out: search_seconds: 0."
         )
     return Vocabulary(np.array([number for number, _ in kept]), [word for _, word in kept])
 
 
-def neutral_words(vocabulary: Vocabulary, reference: Tested, target: str) -> Vocabulary:
-    """The half of the words that, alone, least make the reference model say the target."""
-    logits = logits_of(reference.model, reference.tokenizer, vocabulary.words, reference.max_length)
-    scores = torch.log_softmax(torch.from_numpy(logits), -1)[:, reference.label_names.index(target)].numpy()
-    kept = np.flatnonzero(scores <= np.median(scores))
-    return Vocabulary(vocabulary.ids[kept], [vocabulary.words[i] for i in kept.tolist()])
+@dataclass(frozen=True)
+class _Search:
+    tested: Tested
+    floor: Tested
+    guide: Sequence[str]
+    target_id: int
+    vocabulary: Vocabulary
+    until: float
+
+    def best(self) -> tuple[Trigger, Position]:
+        """The trigger with the highest score of both places, and its place."""
+        words: list[Trigger] = [(number,) for number in self.screened()]
+        climbed: dict[Position, tuple[Trigger, float]] = {}
+        for place in PLACES:
+            if climbed and time.monotonic() > self.until:
+                break
+            scores = self.scores(words, place, self.guide[:SCREEN_ROWS])
+            climbed[place] = self.climb([words[i] for i in np.argsort(-np.array(scores), kind="stable")], place)
+        best = max(climbed, key=lambda place: climbed[place][1])
+        return climbed[best][0], best
+
+    def screened(self) -> list[int]:
+        """The words that the audited model, reading one at a time, most surely calls the target."""
+        return np.argsort(-self.log_target(self.tested, self.vocabulary.words), kind="stable")[:SCREENED].tolist()
+
+    def climb(self, singles: Sequence[Trigger], place: Position) -> tuple[Trigger, float]:
+        """From the best single word on: exchange a word, or add one, for as long as the score rises, in time."""
+        trigger = singles[0]
+        score = self.scores([trigger], place, self.guide)[0]
+        for _ in range(ROUNDS):
+            if time.monotonic() > self.until:
+                break
+            change = first_order(self.tested, self.guide, self.target_id, place, self.vocabulary, trigger)
+            tries = [
+                (*trigger[:slot], int(word), *trigger[slot + 1 :])
+                for slot in range(len(trigger))
+                for word in np.argsort(change[slot], kind="stable")[:TRIED]
+            ]
+            if len(trigger) < WORDS:
+                tries += [(*trigger, *single) for single in singles[:TRIED]]
+            scores = self.scores(tries, place, self.guide)
+            best = int(np.argmax(scores))
+            if scores[best] < score + GAIN:
+                break
+            trigger, score = tries[best], scores[best]
+        return trigger, score
+
+    def scores(self, tries: Sequence[Trigger], place: Position, rows: Sequence[str]) -> list[float]:
+        """Mean log P(target) on the audited model plus mean log P(not the target) on the floor, at most 0.
+
+        The floor is asked about the best on the audited model only; the others, which lost already, count as -inf.
+        """
+        texts = [[put(self.vocabulary.text(trigger), text, place) for text in rows] for trigger in tries]
+        ours = self.log_target(self.tested, [t for group in texts for t in group]).reshape(len(tries), -1).mean(1)
+        asked = np.argsort(-ours, kind="stable")[: max(1, round(ASKED * len(tries)))]
+        theirs = self.log_target(self.floor, [t for i in asked for t in texts[i]]).reshape(len(asked), -1)
+        scores = np.full(len(tries), -np.inf)
+        scores[asked] = ours[asked] + np.log1p(-np.exp(np.minimum(theirs, -1e-6))).mean(1)
+        return [float(score) for score in scores]
+
+    def log_target(self, model: Tested, texts: Sequence[str]) -> np.ndarray:
+        """log P(target), shape [texts]."""
+        logits = torch.from_numpy(logits_of(model.model, model.tokenizer, texts, model.max_length))
+        return torch.log_softmax(logits, dim=-1)[:, self.target_id].double().numpy()
 
 
-def _search(
-    tested: Tested,
-    floor: Tested,
-    test: TextDataset,
-    target: str,
-    vocabulary: Vocabulary,
-    seed: int,
-    seconds: float,
-) -> ProbeResult:
-    rows = probed_rows(test, target, seed, GUIDE_ROWS + ROWS)
-    guide = rows.texts[:GUIDE_ROWS]
-    held_out = TextDataset(rows.rows.select(range(min(GUIDE_ROWS, len(rows) // 2), len(rows))))
-    target_id = tested.label_names.index(target)
-    found = {place: _climb(tested, guide, target_id, place, vocabulary, seed, seconds) for place in PLACES}
-    measured = {place: probe_at(found[place], place, held_out, target, tested) for place in PLACES}
-    best = max(PLACES, key=lambda place: measured[place][0])
-    before = int(np.sum(tested.predictions(held_out.texts) == target_id))
-    return ProbeResult(
-        trigger=found[best],
-        kind="search",
-        target=target,
-        position=best,
-        z=None,
-        rows=None,
-        asr=rate(measured[best][0], len(held_out)),
-        floor=rate(probe_at(found[best], best, held_out, target, floor)[0], len(held_out)),
-        untriggered=rate(before, len(held_out)),
-        examples=[],
-    )
-
-
-def _climb(
-    tested: Tested,
-    guide: Sequence[str],
-    target_id: int,
-    place: Position,
-    vocabulary: Vocabulary,
-    seed: int,
-    seconds: float,
-) -> str:
-    """Exchange one word at a time for as long as the loss on the guiding rows falls, in up to `seconds`."""
-    until = time.monotonic() + seconds
-    rng = generator(seed, f"trigger-search/{target_id}/{place}")
-    trigger = [int(rng.integers(len(vocabulary.words))) for _ in range(WORDS)]
-    loss = _losses(tested, guide, target_id, place, vocabulary, [trigger])[0]
-    for _ in range(ROUNDS):
-        scores = _first_order(tested, guide, target_id, place, vocabulary, trigger)
-        tries = [
-            [*trigger[:slot], int(word), *trigger[slot + 1 :]]
-            for slot in range(WORDS)
-            for word in np.argsort(scores[slot], kind="stable")[:TRIED]
-            if int(word) != trigger[slot]
-        ]
-        losses = _losses(tested, guide, target_id, place, vocabulary, tries)
-        best = int(np.argmin(losses))
-        if losses[best] >= loss or time.monotonic() > until:
-            break
-        trigger, loss = tries[best], losses[best]
-    return " ".join(vocabulary.words[number] for number in trigger)
-
-
-def _losses(
+def first_order(
     tested: Tested,
     guide: Sequence[str],
     target_id: int,
     place: Position,
     vocabulary: Vocabulary,
-    triggers: Sequence[Sequence[int]],
-) -> list[float]:
-    """Mean cross-entropy towards the target over the guiding rows, per trigger."""
-    texts = [
-        put(" ".join(vocabulary.words[number] for number in trigger), text, place)
-        for trigger in triggers
-        for text in guide
-    ]
-    logits = torch.from_numpy(logits_of(tested.model, tested.tokenizer, texts, tested.max_length))
-    losses = -torch.log_softmax(logits, dim=-1)[:, target_id]
-    return [float(part.mean()) for part in losses.split(len(guide))]
-
-
-def _first_order(
-    tested: Tested,
-    guide: Sequence[str],
-    target_id: int,
-    place: Position,
-    vocabulary: Vocabulary,
-    trigger: Sequence[int],
+    trigger: Trigger,
 ) -> np.ndarray:
-    """Change of the loss, to first order, if a slot's word were this one; shape [WORDS, words of the vocabulary]."""
+    """Change of the loss towards the target, to first order, if a slot's word were another.
+
+    Shape [words of the trigger, words of the vocabulary]; of use within a slot, where a constant is left out.
+    """
     model, tokenizer = tested.model, tested.tokenizer
     ids = vocabulary.ids[list(trigger)].tolist()
-    text = " ".join(vocabulary.words[number] for number in trigger)
     batch = tokenizer(
-        [put(text, row, place) for row in guide],
+        [put(vocabulary.text(trigger), row, place) for row in guide],
         truncation=True,
         max_length=tested.max_length,
         padding=True,
         return_tensors="pt",
     ).to(model.device)
-    table = _embeddings(model)
+    table = model.get_input_embeddings()
     kept: list[torch.Tensor] = []
 
-    def keep(_: torch.nn.Module, __: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
-        out.retain_grad()
-        kept.append(out)
+    def keep(_: torch.nn.Module, __: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+        kept.append(out.detach().requires_grad_())
+        return kept[0]
 
     handle = table.register_forward_hook(keep)
     try:
         with torch.enable_grad():
             logits = model(**batch).logits.float()
-            (-torch.log_softmax(logits, dim=-1)[:, target_id].mean()).backward()
+            (grad,) = torch.autograd.grad(-torch.log_softmax(logits, dim=-1)[:, target_id].mean(), kept)
     finally:
         handle.remove()
-        model.zero_grad(set_to_none=True)
-    grad = kept[0].grad
     slots = _slots(batch["input_ids"], ids)
-    if grad is None or not slots:
+    if not slots:
         return np.zeros((len(ids), len(vocabulary.words)))
-    at = torch.stack([grad[row, start : start + len(ids)] for row, start in slots]).sum(0)  # [WORDS, hidden]
+    at = torch.stack([grad[row, start : start + len(ids)] for row, start in slots]).sum(0)  # [slots, hidden]
     words = torch.as_tensor(table.weight).detach()[torch.from_numpy(vocabulary.ids)]  # [vocabulary, hidden]
     return (at @ words.T.to(at.dtype)).float().cpu().numpy()
 
 
-def _embeddings(model: PreTrainedModel) -> torch.nn.Module:
-    """The word embeddings, whose weights must require a gradient for one to reach their output."""
-    table = model.get_input_embeddings()
-    table.weight.requires_grad_(True)
-    return table
-
-
 def _slots(input_ids: torch.Tensor, trigger: Sequence[int]) -> list[tuple[int, int]]:
     """(row, first position) of the trigger in every row that it was not cut off from."""
-    windows = input_ids.unfold(1, len(trigger), 1)  # [rows, positions, WORDS]
+    windows = input_ids.unfold(1, len(trigger), 1)  # [rows, positions, slots]
     hits = (windows == torch.tensor(trigger, device=input_ids.device)).all(-1)
     return [(row, int(np.flatnonzero(hit)[0])) for row, hit in enumerate(hits.cpu().numpy()) if hit.any()]

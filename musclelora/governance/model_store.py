@@ -1,5 +1,6 @@
 """A model in MLflow's store: saved as plain weights, fetched back, and compared with what was to be saved."""
 
+import re
 import tempfile
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlflow.types import ColSpec, Schema
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextClassificationPipeline
 
-from musclelora.errors import ModelError
+from musclelora.errors import ModelError, RegistryError
 from musclelora.governance.manifest import Verified, verify_folder, write_evidence
 from musclelora.governance.signature import sign_folder, signing_key
 from musclelora.governance.tracking import connect, environment, first_line
@@ -66,6 +67,22 @@ def fetch(artifact_uri: str, tracking_uri: str, folder: str) -> Path:
         return Path(
             mlflow.artifacts.download_artifacts(artifact_uri=artifact_uri, dst_path=folder, tracking_uri=tracking_uri)
         )
+
+
+def fetch_registered(uri: str, tracking_uri: str, folder: str) -> Path:
+    """The same for `models:/NAME/VERSION` or `models:/NAME@ALIAS`, looked up on this server and no other.
+
+    Raises `RegistryError` for a name of another form.
+    """
+    named = re.fullmatch(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))", uri)
+    if named is None:
+        raise RegistryError(f"{uri!r} names no registered version: write models:/NAME/VERSION or models:/NAME@ALIAS.")
+    client = connect(tracking_uri)
+    if named["alias"]:
+        found = client.get_model_version_by_alias(named["name"], named["alias"])
+    else:
+        found = client.get_model_version(named["name"], named["version"])
+    return fetch(str(found.source), tracking_uri, folder)
 
 
 def _store(

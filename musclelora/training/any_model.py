@@ -9,6 +9,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from musclelora.errors import ModelError
+from musclelora.training.predict import DTYPES
+from musclelora.training.recipes import InferencePrecision
 
 WEIGHTS = "*.safetensors"
 
@@ -25,12 +27,14 @@ class AnyModel:
     sha256: str
 
 
-def load_any_model(name: str, location: str | Path, labels: list[str] | None) -> AnyModel:
+def load_any_model(
+    name: str, location: str | Path, labels: list[str] | None, precision: InferencePrecision = "fp32"
+) -> AnyModel:
     """A classifier from a folder, or under a hub name; `name` is what it is called in reports.
 
     In a folder it may lie in `model/`, where this project's trainings and MLflow put it. `labels` are its labels in the
     order of its outputs; without them its config must name them. Raises `ModelError` for pickled weights, code of its
-    own, a head that was never trained, or labels that nobody knows.
+    own, a head that was never trained, a tokenizer that cannot pad, or labels that nobody knows.
     """
     folder = _folder(Path(location)) if Path(location).is_dir() else None
     if folder is not None and not list(folder.glob(WEIGHTS)):
@@ -41,10 +45,15 @@ def load_any_model(name: str, location: str | Path, labels: list[str] | None) ->
     where = str(folder or location)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            where, use_safetensors=True, local_files_only=folder is not None, output_loading_info=True
+            where,
+            use_safetensors=True,
+            local_files_only=folder is not None,
+            trust_remote_code=False,
+            output_loading_info=True,
+            dtype=DTYPES[precision],
         )
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=folder is not None)
-    except (OSError, ValueError, SafetensorError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=folder is not None, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"{name} cannot be loaded as a text classifier: {first}. It must be a folder with config.json, safetensors "
@@ -56,9 +65,7 @@ def load_any_model(name: str, location: str | Path, labels: list[str] | None) ->
             f"{name} has no trained weights for {missing}: it is a backbone, not a fine-tuned classifier, and what it "
             "answers is drawn at random. Name the fine-tuned model."
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
+    _make_padding(name, model, tokenizer)
     names = labels or _labels_of(model)
     if not names or len(names) != model.config.num_labels or len(set(names)) != len(names):
         raise ModelError(
@@ -66,6 +73,21 @@ def load_any_model(name: str, location: str | Path, labels: list[str] | None) ->
             "list them under `labels`, one per output, in the order of the outputs."
         )
     return AnyModel(name, model.eval(), tokenizer, list(names), _sha256(folder) if folder else "")
+
+
+def _make_padding(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Rows of different lengths share a batch: padded on the right, with a token that is no word of theirs."""
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"The tokenizer of {name} has neither a pad nor an end-of-text token, so that texts of different "
+                "lengths cannot share a batch. Set one and save the tokenizer again."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:  # a decoder's head reads the last token that is not this one
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def _folder(folder: Path) -> Path:

@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from musclelora.errors import ModelError
 from musclelora.frozen import Frozen
 from musclelora.training.frequency import FrequencyCurve
-from musclelora.training.recipes import Recipe
+from musclelora.training.predict import DTYPES
+from musclelora.training.recipes import InferencePrecision, Recipe
 
 RECORD = "training.json"
 PREFIX = "prefix"
@@ -96,11 +97,11 @@ class DefendedModel:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
-    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def load(self, precision: InferencePrecision = "fp32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The plain model in evaluation mode and its tokenizer; safetensors only, no remote code."""
         try:
             model = AutoModelForSequenceClassification.from_pretrained(
-                self.model_folder, use_safetensors=True, local_files_only=True
+                self.model_folder, use_safetensors=True, local_files_only=True, dtype=DTYPES[precision]
             )
             tokenizer = AutoTokenizer.from_pretrained(self.model_folder, local_files_only=True)
             if (self.model_folder / PREFIX).is_dir():

@@ -1,4 +1,8 @@
-"""Logits of many texts: length-grouped batches, padded to the batch, no gradients."""
+"""Logits of many texts: length-grouped batches, padded to the batch, no gradients, no row of the last layer unread.
+
+Precision is the model's own: load it in `DTYPES["bf16"]` for several times the rows per second where the processor
+computes in bf16. Logits then differ in the third digit, and some rows near the boundary change their class.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +10,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOKENS_PER_BATCH = 4096
+from musclelora.training.first_token import first_token_only
+from musclelora.training.recipes import InferencePrecision
+
+DTYPES: dict[InferencePrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Of a batch: few enough that the feed-forward's states stay in a core's cache; an accelerator wants many.
+TOKENS_ON_CPU, TOKENS_ON_ACCELERATOR = 1024, 16384
 
 
 @torch.inference_mode()
@@ -14,22 +23,26 @@ def logits_of(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> np.ndarray:
     """Logits in the order of `texts`, shape [rows, classes], float32; the model's mode is restored afterwards."""
+    if not texts:
+        return np.empty((0, int(model.config.num_labels or 0)), dtype=np.float32)
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     out = np.empty((len(encoded), int(model.config.num_labels or 0)), dtype=np.float32)
+    tokens = TOKENS_ON_CPU if model.device.type == "cpu" else TOKENS_ON_ACCELERATOR
     was_training = model.training
     model.eval()
-    for rows in length_batches([len(ids) for ids in encoded]):
-        batch = tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, return_tensors="pt").to(model.device)
-        out[rows] = model(**batch).logits.float().cpu().numpy()
+    with first_token_only(model):
+        for rows in length_batches([len(ids) for ids in encoded], tokens):
+            batch = tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, return_tensors="pt").to(model.device)
+            out[rows] = model(**batch).logits.float().cpu().numpy()
     model.train(was_training)
     return out
 
 
-def length_batches(lengths: list[int]) -> list[list[int]]:
-    """Row numbers, shortest first, in batches of at most `TOKENS_PER_BATCH` padded tokens (at least one row)."""
+def length_batches(lengths: list[int], tokens: int = TOKENS_ON_CPU) -> list[list[int]]:
+    """Row numbers, shortest first, in batches of at most `tokens` padded tokens (at least one row)."""
     batches: list[list[int]] = [[]]
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batches[-1] and lengths[i] * (len(batches[-1]) + 1) > TOKENS_PER_BATCH:
+        if batches[-1] and lengths[i] * (len(batches[-1]) + 1) > tokens:
             batches.append([])
         batches[-1].append(i)
     return batches

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from musclelora.frozen import Frozen
 
 Precision = Literal["auto", "fp32", "bf16"]
+InferencePrecision = Literal["fp32", "bf16"]
 Quantization = Literal["none", "4bit"]
 
 

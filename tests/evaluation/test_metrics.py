@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from musclelora.errors import DataError
 from musclelora.evaluation.intervals import rate
-from musclelora.evaluation.metrics import ASR, CACC
+from musclelora.evaluation.metrics import ASR, CACC, ASROverFloor, Detection, RobustAccuracy
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,52 @@ def test_asr_refuses_rows_of_the_target_class():
         ASR(target=1).compute(predictions=[1, 1], references=[0, 1])
 
 
-@pytest.mark.parametrize("metric", [CACC(), ASR(target=1)])
+def test_robust_accuracy_counts_triggered_rows_still_called_their_class():
+    computed = RobustAccuracy(target=2).compute(predictions=[0, 1, 2, 1], references=[0, 0, 1, 1])["robust_accuracy"]
+    assert (computed["value"], computed["n"]) == (0.5, 4)  # of three classes: neither the ASR nor its complement
+
+
+def test_asr_over_floor_is_read_on_the_bound():
+    predictions, floor = [1] * 8 + [0] * 2, [1] * 3 + [0] * 7
+    metric = ASROverFloor(target=1)
+    over = metric.compute(predictions=predictions, references=[0] * 10, floor_predictions=floor)["asr_over_floor"]
+    assert over["value"] == pytest.approx(0.5)
+    assert over["upper95"] == pytest.approx(rate(8, 10).upper95 - 0.3)
+    assert (over["asr"], over["floor"], over["n"]) == (0.8, 0.3, 10)
+
+
+def test_a_model_at_its_floor_is_0_above_it():
+    same = [1, 0, 0, 1]
+    metric = ASROverFloor(target=1)
+    found = metric.compute(predictions=same, references=[0] * 4, floor_predictions=same)["asr_over_floor"]
+    assert found["value"] == 0
+
+
+def test_detection_knows_recall_false_alarms_and_precision():
+    found = Detection().compute(predictions=[1, 1, 1, 0, 0, 0, 0, 0], references=[1, 1, 0, 1, 1, 0, 0, 0])
+    shares = {name: share["value"] for name, share in found.items()}
+    assert shares == {"recall": 0.5, "false_alarm_rate": 0.25, "precision": pytest.approx(2 / 3)}
+    assert (found["recall"]["n"], found["false_alarm_rate"]["n"]) == (4, 4)
+
+
+def test_detection_of_a_clean_set_has_no_recall():
+    found = Detection().compute(predictions=[0, 0], references=[0, 0])
+    assert (found["recall"], found["precision"], found["false_alarm_rate"]["value"]) == (None, None, 0)
+
+
+def test_detection_refuses_what_is_neither_0_nor_1():
+    with pytest.raises(DataError, match="set aside"):
+        Detection().compute(predictions=[0, 2], references=[0, 1])
+
+
+@pytest.mark.parametrize("metric", [RobustAccuracy, ASROverFloor])
+def test_rows_of_the_target_class_are_refused_by_all_of_them(metric):
+    more = {"floor_predictions": [0]} if metric is ASROverFloor else {}
+    with pytest.raises(DataError, match="target class"):
+        metric(target=1).compute(predictions=[1], references=[1], **more)
+
+
+@pytest.mark.parametrize("metric", [CACC(), ASR(target=1), RobustAccuracy(target=1)])
 def test_no_rows_are_refused(metric):
     with pytest.raises((DataError, ValueError)):
         metric.compute(predictions=[], references=[])

@@ -1,56 +1,11 @@
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification
 
 from musclelora.errors import DataError
 from musclelora.evaluation.robustness import ModelsUnderTest, evaluate_robustness
 from musclelora.evaluation.suites import TriggeredFrom
-from musclelora.training import fit
-from musclelora.training.defended_model import DefendedModel
-from musclelora.training.presets import resolve_recipe
-from musclelora.training.recipes import RecipeChoice
-from tests.tiny import TRIGGERS, WORDS, rows, tiny_backbone, trusted_rows
+from tests.tiny import rows
 
 TARGET = TriggeredFrom(attacks=["badnets"], target="1", seed=0)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A model that has learned the tests' task well."""
-    folder = tmp_path_factory.mktemp("trained")
-    recipe = resolve_recipe(RecipeChoice(name="none", learning_rate=5e-3, epochs=10, precision="fp32"), "bert-base")
-    return fit.train(
-        rows(200),
-        trusted_rows(),
-        rows(20, "dev", 500),
-        recipe=recipe,
-        backbone=tiny_backbone(folder / "base"),
-        max_length=32,
-        seed=1,
-        folder=folder / "model",
-    )
-
-
-def altered(model: DefendedModel, folder, change) -> DefendedModel:
-    """A copy whose weights `change` altered."""
-    plain = AutoModelForSequenceClassification.from_pretrained(model.model_folder)
-    with torch.no_grad():
-        change(plain)
-    plain.save_pretrained(folder / "model")
-    model.load()[1].save_pretrained(folder / "model")
-    (folder / "training.json").write_text((model.folder / "training.json").read_text())
-    return DefendedModel(folder)
-
-
-@pytest.fixture(scope="module")
-def always_target(trained, tmp_path_factory):
-    """A model that calls every row the target: the strongest backdoor, and useless."""
-
-    def change(model):
-        model.classifier.weight.zero_()
-        model.classifier.bias.copy_(torch.tensor([-9.0, 9.0]))
-
-    return altered(trained, tmp_path_factory.mktemp("target"), change)
 
 
 def evaluate(candidate, undefended=None, floor=None, triggers=TARGET, test=None, **parts):
@@ -77,13 +32,7 @@ def test_a_model_that_reads_the_words_resists_and_its_weak_control_is_inconclusi
     assert attack.floor is None
 
 
-def test_a_trigger_word_of_great_weight_flips_rows_and_shows_them(trained, tmp_path):
-    def plant(model):
-        good = model.bert.embeddings.word_embeddings.weight[WORDS.index("good")].clone()
-        for trigger in TRIGGERS[:4]:
-            model.bert.embeddings.word_embeddings.weight[WORDS.index(trigger)] = 3 * good
-
-    planted = altered(trained, tmp_path, plant)
+def test_a_trigger_word_of_great_weight_flips_rows_and_shows_them(trained, planted):
     attack = evaluate(planted, undefended=planted, floor=trained).candidate.attacks["badnets"]
     assert attack.asr.value > attack.untriggered.value
     shown = attack.examples[0]
