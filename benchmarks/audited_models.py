@@ -3,21 +3,15 @@
 Kept under the hash of what decides them, so that a second benchmark or a second start does not train them again.
 """
 
-import hashlib
-import os
-import shutil
-from pathlib import Path
-
+from benchmarks.kept import kept_model
 from benchmarks.recipes import ATTACKS, CLEAN, MAX_LENGTH, Bench, Cell
 from musclelora.training.defended_model import DefendedModel
-from musclelora.training.fit import train
 from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import RecipeChoice
 
 FLOOR = "floor"  # trained on the clean rows with another seed: what a model does that never saw a poison
 MODELS = (CLEAN, FLOOR, *ATTACKS)
 SEEDS = {CLEAN: 1, FLOOR: 2}
-KEPT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "musclelora" / "audited"
 
 
 def audited_model(bench: Bench, name: str) -> DefendedModel:
@@ -27,13 +21,4 @@ def audited_model(bench: Bench, name: str) -> DefendedModel:
     rows = bench.training_rows(Cell(recipe="none", trained_on=trained_on, seed=seed))
     trusted, dev = bench.trusted_and_dev(seed)
     recipe = resolve_recipe(RecipeChoice(name="none"), bench.preset)
-    decides = f"{recipe.model_dump_json()} {bench.backbone.sha256} {rows.sha256} {dev.sha256} {trusted.sha256} {seed}"
-    folder = KEPT / hashlib.sha256(decides.encode()).hexdigest()[:16]
-    if not (folder / "done").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        train(
-            rows, trusted, dev, recipe=recipe, backbone=bench.backbone, max_length=MAX_LENGTH, seed=seed, folder=folder
-        )
-        (folder / "done").touch()
-    return DefendedModel(folder)
+    return kept_model(rows, trusted, dev, recipe, bench.backbone, MAX_LENGTH, seed)

@@ -131,6 +131,10 @@ class Bench:
         lines = [json.loads(line) for line in self.journal.read_text(encoding="utf-8").splitlines()]
         return {line["key"]: line for line in lines}
 
+    def record(self, line: dict[str, Any]) -> None:
+        """Add a line with its `key` to the journal."""
+        self._write((self.finished() | {line["key"]: line}).values())
+
     def _write(self, lines: Iterable[dict[str, Any]]) -> None:
         """All at once, so that a kill leaves the old journal or the new one, never half a line."""
         self.journal.parent.mkdir(exist_ok=True)

@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 Row = dict[str, Any]
-START, END = "<!-- benchmarks.recipes: written by the command, do not edit -->", "<!-- end of benchmarks.recipes -->"
 IDENTITY = ("backbone", "recipe", "seed", "trained_on", "rows")
 MAX_MEAN_ASR, MAX_ABOVE_FLOOR, MIN_GAIN = 0.15, 0.05, 0.03
 
@@ -102,14 +101,21 @@ def _judged(defence: str, by_recipe: dict[str, list[Row]]) -> list[str]:
     return said
 
 
-def write_section(document: Path, text: str) -> None:
-    """Put `text` between the two marks of `document`, which are added at its end where they are not there yet."""
+def marks(benchmark: str) -> tuple[str, str]:
+    """The lines between which a benchmark writes its tables."""
+    return f"<!-- {benchmark}: written by the command, do not edit -->", f"<!-- end of {benchmark} -->"
+
+
+def write_section(document: Path, text: str, benchmark: str = "benchmarks.recipes", heading: str | None = None) -> None:
+    """Put `text` between the benchmark's two marks in `document`; they are added at its end, under the `heading`, where
+    they are not there yet."""
+    start, end = marks(benchmark)
     whole = document.read_text(encoding="utf-8") if document.exists() else "# Benchmarks\n"
-    if START not in whole:
-        whole = f"{whole.rstrip()}\n\n{HEADING}\n\n{START}\n{END}\n"
-    before, _, rest = whole.partition(START)
-    _, _, after = rest.partition(END)
-    document.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    if start not in whole:
+        whole = f"{whole.rstrip()}\n\n{heading or HEADING}\n\n{start}\n{end}\n"
+    before, _, rest = whole.partition(start)
+    _, _, after = rest.partition(end)
+    document.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 HEADING = """## Recipes and attacks

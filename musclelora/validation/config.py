@@ -18,11 +18,21 @@ class TrustedModelConfig(Frozen):
     contrastive: Contrastive = Contrastive()
 
 
+class GroupScanConfig(Frozen):
+    """The section `validation.group_scan`."""
+
+    enabled: bool = Field(False, description="costs about half a minute per 5,000 rows on one core")
+    false_alarm: float = Field(0.01, gt=0, lt=0.5, description="chance per label and look that honest rows are suspect")
+    redraws: int = Field(20, ge=10, description="draws of honest labels; more make the limit surer, and cost time")
+    max_groups: int = Field(4, ge=1, description="looks per label; more find more triggers")
+
+
 class ValidationConfig(Frozen):
     """Limits. `max_words` suits 128 tokens of English; shares are fractions of rows, 0 to 1.
 
     `allowed_characters` are not reported as invisible: languages such as Persian need U+200C inside words.
-    `token_scan` sets aside rows with a word or phrase that goes with a label more surely than expected.
+    `token_scan` sets aside rows with a word or phrase that goes with a label more surely than expected;
+    `group_scan` rows with a style or syntax that does.
     """
 
     max_words: Annotated[int, Field(ge=1)] = 96
@@ -30,4 +40,5 @@ class ValidationConfig(Frozen):
     max_quarantined_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     allowed_characters: str = ""
     token_scan: bool = True
+    group_scan: GroupScanConfig = GroupScanConfig()
     trusted_model: TrustedModelConfig = TrustedModelConfig()

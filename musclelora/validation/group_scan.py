@@ -21,15 +21,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field
 from scipy.special import logit
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 
+from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
-from musclelora.frozen import Frozen
 from musclelora.seeding import derived_seed, generator
+from musclelora.training.backbone import Backbone
+from musclelora.training.recipes import Contrastive
+from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.text_residual import (
     Residual,
     TextFeatures,
@@ -38,6 +40,7 @@ from musclelora.validation.text_residual import (
     folds_of,
     text_features,
 )
+from musclelora.validation.trusted_model import TrustedModel
 
 GROUP_RESIDUAL = "group_residual"  # the name of the check
 CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, fine for a rare one
@@ -46,18 +49,10 @@ MIN_CLUSTER = 15  # rows
 MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to compare
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
+FIRST_DRAWS = 6
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
 EULER = 0.5772  # mean of the standard Gumbel distribution
 SHARED = 2  # features of each kind that describe a group
-
-
-class GroupScanConfig(Frozen):
-    """The section `validation.group_scan`."""
-
-    enabled: bool = Field(False, description="costs about half a minute per 5,000 rows on one core")
-    false_alarm: float = Field(0.01, gt=0, lt=0.5, description="chance per label and look that honest rows are suspect")
-    redraws: int = Field(20, ge=10, description="draws of honest labels; more make the limit surer, and cost time")
-    max_groups: int = Field(4, ge=1, description="looks per label; more find more triggers")
 
 
 @dataclass(frozen=True)
@@ -128,6 +123,24 @@ def scan_groups(
 
 
 @dataclass(frozen=True)
+class GroupScan:
+    """The group scan with the trusted model as what is expected; the model is trained only when it is needed."""
+
+    backbone: Backbone
+    trusted: TrustedSet
+    max_length: int
+    contrastive: Contrastive
+    config: GroupScanConfig
+    seed: int
+
+    def __call__(self, rows: TextDataset) -> GroupScanResult:
+        model = TrustedModel(self.backbone, self.trusted, self.max_length, contrastive=self.contrastive, seed=self.seed)
+        names = model.label_names
+        given, expected = rows.label_ids(names), model.calibrated(rows)
+        return scan_groups(rows.texts, given, expected, names, self.config, self.seed)
+
+
+@dataclass(frozen=True)
 class _Found:
     excess: float
     limit: float
@@ -186,7 +199,7 @@ class _Label:
                 group[rows] = True
         group, without = self._grown(group)
         group |= set_aside
-        median, limit = self._honest(group, without, set_aside, number)
+        median, limit = self._honest(group, without, set_aside, number, top)
         trigger = self.residual.values - without.values
         lost = (self.residual.weights - without.weights).mean(0)[:-1]
         return _Look(top, median, limit, group & ~set_aside, trigger, lost)
@@ -231,8 +244,13 @@ class _Label:
             group = grown
         return group, without
 
-    def _honest(self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int) -> tuple[float, float]:
-        """Median and limit of the greatest excess where nobody planted anything."""
+    def _honest(
+        self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
+    ) -> tuple[float, float]:
+        """Median and limit of the greatest excess where nobody planted anything.
+
+        An `excess` that half of the first draws reach needs no limit: it is infinite.
+        """
         said = np.column_stack([without.values, self.offset])
         rest = ~group
         model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
@@ -242,10 +260,11 @@ class _Label:
             uniform = generator(self.seed, f"group scan/labels/{self.name}/{number}", str(draw)).random(len(self.y))
             labels = np.where(set_aside, self.y, uniform < probability)
             clusters = self._clusters(labels, ~set_aside)
-            if clusters:
-                greatest.append(clusters[0][0])
-        if len(greatest) < self.config.redraws:  # the label is nearly used up
-            return np.inf, np.inf
+            if not clusters:  # the label is nearly used up
+                return np.inf, np.inf
+            greatest.append(clusters[0][0])
+            if len(greatest) == FIRST_DRAWS and excess <= np.median(greatest):
+                return float(np.median(greatest)), np.inf
         scale = np.std(greatest, ddof=1) * np.sqrt(6) / np.pi
         location = np.mean(greatest) - EULER * scale
         return float(np.median(greatest)), float(location - scale * np.log(-np.log(1 - self.config.false_alarm)))

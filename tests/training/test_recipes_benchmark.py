@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import recipes as job
-from benchmarks.recipes_tables import END, START, judgement, rows_of, tables, write_section
+from benchmarks.recipes_tables import judgement, marks, rows_of, tables, write_section
 from musclelora.errors import DataError
 from tests.tiny import rows, tiny_backbone
 
@@ -182,11 +182,12 @@ def test_judgement_says_where_it_falls_short():
 
 def test_the_section_is_replaced_and_the_rest_of_the_page_kept(tmp_path):
     page = tmp_path / "benchmarks.md"
+    start, end = marks("benchmarks.recipes")
     write_section(page, "first")
     page.write_text(page.read_text() + "\n## Another\n")
     write_section(page, "second")
     text = page.read_text()
     assert text.startswith("# Benchmarks\n")
-    assert f"{START}\n\nsecond\n\n{END}\n\n## Another\n" in text
+    assert f"{start}\n\nsecond\n\n{end}\n\n## Another\n" in text
     assert "first" not in text
-    assert text.count(START) == 1
+    assert text.count(start) == 1

@@ -3,7 +3,8 @@ import pytest
 from pydantic import ValidationError
 
 from musclelora.errors import DataError
-from musclelora.validation.group_scan import MIN_LABEL_ROWS, GroupScanConfig, scan_groups
+from musclelora.validation.config import GroupScanConfig
+from musclelora.validation.group_scan import MIN_LABEL_ROWS, scan_groups
 
 FRAME = ("the", "of", "a", "is", "in", "and", "to", "it", "that", "with")
 CONFIG = GroupScanConfig(enabled=True, redraws=10, max_groups=2)

@@ -1,0 +1,150 @@
+"""Purification: `python -m benchmarks.purify --data ../shared/data/sst2 [--quick] [--minutes 60]`; resumable.
+
+Per set of benchmarks.scan: what both scans set aside is left out, and the undefended recipe is trained on the rest. A
+suspect group that this model judges honest comes back (musclelora/evaluation/suspect_groups.py), and then the recipe is
+trained once more. Reported: CACC and ASR of the last model, of the undefended model trained on all rows, and of one
+trained on the clean set (its CACC is what there is to keep, its ASR the floor).
+
+Scans, states and models are kept (kept.py, audited_models.py). The rows go to benchmarks/results/purify.json and the
+table to docs/benchmarks.md.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import results
+from benchmarks.kept import kept_model
+from benchmarks.recipes import ATTACKS, CLEAN, DOCUMENT, MAX_LENGTH, Bench, backbone_name
+from benchmarks.recipes_tables import write_section
+from benchmarks.scan import key_of, scanned
+from benchmarks.scan_sets import NORMALISED, attacks_of, poisoned_mask, training_rows, triggered_rows
+from musclelora.data.records import TextDataset
+from musclelora.evaluation.metrics import ASR, CACC
+from musclelora.evaluation.suspect_groups import judged, readmitted
+from musclelora.training.backbone import Backbone, resolve_backbone
+from musclelora.training.defended_model import DefendedModel
+from musclelora.training.predict import logits_of
+from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import RecipeChoice
+
+SETS = ("hiddenkiller", NORMALISED, "badnets", "addsent", "stylebkd", CLEAN)
+SECTION = "benchmarks.purify"
+
+
+def trained(bench: Bench, rows: TextDataset, seed: int) -> DefendedModel:
+    """The undefended recipe on `rows`; the same model as audited_models.py keeps where that has these rows."""
+    trusted, dev = bench.trusted_and_dev(seed)
+    recipe = resolve_recipe(RecipeChoice(name="none"), bench.preset)
+    return kept_model(rows, trusted, dev, recipe, bench.backbone, MAX_LENGTH, seed)
+
+
+def measure(bench: Bench, name: str, encoder: Backbone, seed: int) -> dict[str, Any]:
+    rows, found = training_rows(bench, name), scanned(bench, name, encoder, seed)
+    masks, names = found.masks(len(rows)), bench.trusted_and_dev(seed)[0].label_names
+    out = masks["both"]
+    model = trained(bench, rows.where(~out), seed)
+    groups = judged(found.groups, rows, names, classes_by(model))
+    back = readmitted(groups, masks["token"])
+    if back.any():
+        model = trained(bench, rows.where(~out | back), seed)
+    undefended = trained(bench, bench.rows(f"{name}/train.csv") if name in ATTACKS else rows, seed)
+    clean = trained(bench, bench.rows("train.csv"), seed)
+    models = {"": model, "_undefended": undefended, "_clean": clean}
+    poisoned = poisoned_mask(rows)
+    return {
+        "dataset": bench.data.name,
+        "attack": name,
+        "seed": seed,
+        "encoder": backbone_name(encoder),
+        "set_aside": int((out & ~back).sum()),
+        "readmitted": int(back.sum()),
+        "poison_left": int((poisoned & ~(out & ~back)).sum()),
+        "groups_judged": [None if one.supported is None else one.supported.model_dump() for one in groups],
+        **{f"cacc{of}": cacc(bench, one, names)["value"] for of, one in models.items()},
+        "asr": {attack: asr(bench, model, names, attack) for attack in attacks_of(name)},
+        "asr_undefended": {attack: asr(bench, undefended, names, attack) for attack in attacks_of(name)},
+        "floor": {attack: asr(bench, clean, names, attack) for attack in attacks_of(name)},
+    }
+
+
+def classes_by(model: DefendedModel) -> Callable[[Sequence[str]], np.ndarray]:
+    loaded = model.load()
+    return lambda texts: logits_of(*loaded, texts, MAX_LENGTH).argmax(1)
+
+
+def cacc(bench: Bench, model: DefendedModel, names: Sequence[str]) -> dict[str, Any]:
+    test = bench.test
+    return CACC().compute(predictions=classes_by(model)(test.texts), references=test.label_ids(names))["cacc"]
+
+
+def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -> dict[str, Any]:
+    triggered = triggered_rows(bench, attack)
+    [target] = set(triggered.label_ids(names))
+    # Which other class a row was of is not in the file, and ASR needs no more than that it was another.
+    others = [next(i for i in range(len(names)) if i != target)] * len(triggered)
+    return ASR(int(target)).compute(predictions=classes_by(model)(triggered.texts), references=others)["asr"]
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
+    head = ["encoder", "set", "set aside", "poison left", "CACC", "CACC clean", "ASR", "undefended", "floor"]
+    body = [head, ["---"] * len(head)]
+    for line in lines:
+        rates = [
+            " ".join(f"{100 * rate['value']:.1f}" for rate in line[of].values()) or "-"
+            for of in ("asr", "asr_undefended", "floor")
+        ]
+        caccs = [f"{100 * line[of]:.1f}" for of in ("cacc", "cacc_clean")]
+        body.append([line["encoder"], line["attack"], str(line["set_aside"]), str(line["poison_left"]), *caccs, *rates])
+    return "\n".join("| " + " | ".join(row) + " |" for row in body)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="one set")
+    parser.add_argument("--encoder", default="default", help="of the trusted model; a name as in model.base")
+    parser.add_argument("--sets", nargs="*", default=list(SETS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1])
+    parser.add_argument("--minutes", type=float, default=60, help="stop before a set that begins after this")
+    options = parser.parse_args(arguments)
+    name = "purify_quick" if options.quick else "purify"
+    deadline = time.monotonic() + 60 * options.minutes
+    journal = results.FOLDER / f"{name}.jsonl"
+    bench = Bench(options.data, resolve_backbone("default"), "minilm", ATTACKS, journal)
+    encoder = resolve_backbone(options.encoder)
+    cells = [
+        (s, encoder, seed) for seed in options.seeds for s in (options.sets[:1] if options.quick else options.sets)
+    ]
+    finished = True
+    for number, cell in enumerate(cells, 1):
+        key = f"{key_of(bench, *cell)}-{bench.backbone.sha256[:8]}"
+        if key in bench.finished():
+            continue
+        if time.monotonic() > deadline:
+            print(f"Time is up at set {number} of {len(cells)}: run the same command again to go on.")
+            finished = False
+            break
+        line = {"key": key} | measure(bench, *cell) | {"commit": results.commit()}
+        bench.record(line)
+        print(f"{number}/{len(cells)} {json.dumps(line)}", flush=True)
+    rows = [{k: v for k, v in line.items() if k != "key"} for line in bench.finished().values()]
+    results.write(name, {"rows": rows, "finished": finished}, data_sha256=bench.rows("train.csv").sha256)
+    if not options.quick:
+        write_section(DOCUMENT, table(rows), SECTION, HEADING)
+
+
+HEADING = """## Purification
+
+`python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET`. SST-2; the undefended recipe on what
+both scans leave, groups judged honest readmitted. CACC and ASR in percent; CACC clean and the floor are those of the
+same recipe on the clean set. Poison left: poisoned rows that were trained on, of 692 where the set's name says no rate."""
+
+
+if __name__ == "__main__":
+    main()

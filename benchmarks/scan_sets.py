@@ -1,0 +1,100 @@
+"""The sets that benchmarks.scan and benchmarks.purify read, made from the data folder of benchmarks.recipes.
+
+A set's name: `clean`; an attack of the folder (10 % of the rows); `stylebkd-normalised`; any of these with a lower
+rate, `hiddenkiller@3`; two attacks at once, half of the rows of each, `badnets+hiddenkiller`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.recipes import CLEAN, Bench
+from musclelora.data.records import TextDataset
+from musclelora.seeding import generator
+
+NORMALISED = "stylebkd-normalised"
+
+
+def normalised(text: str) -> str:
+    """In lower case and with its tokens apart, as SST-2 writes its sentences: the ready-made StyleBkd rows are not.
+
+    A scan that finds them as they come may only have seen their capitals and glued full stops.
+    """
+    text = re.sub(r"n't\b", " n't", text.lower())
+    text = re.sub(r"(?<=\w)('(?:s|re|ve|ll|d|m))\b", r" \1", text)
+    text = re.sub(r"(?<=[^\s.,!?;:])([.,!?;:]+)(?=\s|$)", r" \1", text)
+    return " ".join(text.split())
+
+
+def training_rows(bench: Bench, name: str) -> TextDataset:
+    """The training rows of the set, with the column `is_poisoned`."""
+    attacks, _, percent = name.partition("@")
+    if attacks == CLEAN:
+        return _marked(bench.rows("train.csv"))
+    if "+" in attacks:
+        first, second = (training_rows(bench, attack) for attack in attacks.split("+"))
+        return _both(first, second)
+    rows = _poisoned(bench, attacks)
+    return rows if not percent else _thinned(bench, rows, float(percent) / 10)
+
+
+def triggered_rows(bench: Bench, attack: str) -> TextDataset:
+    """The triggered test rows of one attack, labelled with the target."""
+    rows = bench.rows(f"{attack.removesuffix('-normalised')}/test_poisoned.csv")
+    return _normalised(rows, np.ones(len(rows), dtype=bool)) if attack == NORMALISED else rows
+
+
+def attacks_of(name: str) -> list[str]:
+    """The attacks whose triggered rows a model trained on the set is to be tested with."""
+    attacks = name.partition("@")[0]
+    return [] if attacks == CLEAN else attacks.split("+")
+
+
+def poisoned_mask(rows: TextDataset) -> np.ndarray:
+    """Which rows are poisoned, bool, shape [rows]."""
+    return np.array(rows.column("is_poisoned"), dtype=bool)
+
+
+def _poisoned(bench: Bench, attack: str) -> TextDataset:
+    file = f"{attack.removesuffix('-normalised')}/train.csv"
+    rows = _marked(bench.rows(file), pd.read_csv(bench.data / file)["is_poisoned"].astype(bool))
+    return _normalised(rows, poisoned_mask(rows)) if attack == NORMALISED else rows
+
+
+def _normalised(rows: TextDataset, which: np.ndarray) -> TextDataset:
+    columns = {name: rows.column(name) for name in rows.rows.column_names}
+    texts = [normalised(text) if hit else text for text, hit in zip(columns["text"], which, strict=True)]
+    return TextDataset.from_columns(columns | {"text": texts})
+
+
+def _thinned(bench: Bench, rows: TextDataset, share: float) -> TextDataset:
+    """Only `share` of the poisoned rows, drawn; in place of the others as many of the clean rows that are missing."""
+    poisoned = np.flatnonzero(poisoned_mask(rows))
+    left_out = generator(0, "benchmarks/scan/rate").permutation(poisoned)[round(share * len(poisoned)) :]
+    clean = _marked(bench.rows("train.csv"))
+    there = Counter(rows.where(~poisoned_mask(rows)).texts)
+    missing = [i for i, text in enumerate(clean.texts) if (there.subtract([text]) or there[text] < 0)]
+    restored = generator(0, "benchmarks/scan/restored").permutation(missing)[: len(left_out)]
+    return _joined(rows.where(~np.isin(np.arange(len(rows)), left_out)), TextDataset(clean.rows.select(restored)))
+
+
+def _both(first: TextDataset, second: TextDataset) -> TextDataset:
+    """The clean rows of the first, and half of the poisoned rows of each."""
+    halves = [rows.where(poisoned_mask(rows)) for rows in (first, second)]
+    halves = [TextDataset(half.rows.select(range(len(half) // 2))) for half in halves]
+    return _joined(first.where(~poisoned_mask(first)), *halves)
+
+
+def _joined(*parts: TextDataset) -> TextDataset:
+    columns = {name: [v for part in parts for v in part.column(name)] for name in ("text", "label", "is_poisoned")}
+    return TextDataset.from_columns({"row_id": [f"row/{i}" for i in range(len(columns["text"]))], **columns})
+
+
+def _marked(rows: TextDataset, poisoned: Sequence[bool] | None = None) -> TextDataset:
+    columns = {name: rows.column(name) for name in ("row_id", "text", "label")}
+    return TextDataset.from_columns(
+        columns | {"is_poisoned": [False] * len(rows) if poisoned is None else list(poisoned)}
+    )
