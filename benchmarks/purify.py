@@ -143,7 +143,7 @@ HEADING = """## Purification
 
 `python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET`. SST-2; the undefended recipe on what
 both scans leave, groups judged honest readmitted. CACC and ASR in percent; CACC clean and the floor are those of the
-same recipe on the clean set. Poison left: poisoned rows that were trained on, of 692 where the set's name says no rate."""
+same recipe on the clean set. Poison left: poisoned rows that were trained on, of 692 where the set names no rate."""
 
 
 if __name__ == "__main__":

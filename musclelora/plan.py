@@ -1,12 +1,13 @@
 """Which models a run trains besides the candidate, and on which rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from musclelora.attacks.base import poison
 from musclelora.attacks.registry import attack_by_name
 from musclelora.data.records import TextDataset
 from musclelora.frozen import Frozen
 from musclelora.training.recipes import Recipe
+from musclelora.validation.group_scan import GroupScanResult
 from musclelora.validation.token_scan import Scan
 
 
@@ -22,7 +23,7 @@ class Drill(Frozen):
 class Training(Frozen):
     """One model of a run. `part` is its name in the pipeline: candidate, undefended, drill_addsent, ...
 
-    `defended` rows went through the token scan, the others did not; `unpoisoned` leaves out the demonstration's poison.
+    `defended` rows went through the scans, the others did not; `unpoisoned` leaves out the demonstration's poison.
     """
 
     part: str
@@ -31,17 +32,25 @@ class Training(Frozen):
     unpoisoned: bool = False
     drill: Drill | None = None
 
-    def rows_of(self, accepted: TextDataset, unscanned: TextDataset, scan: Scan | None) -> TextDataset:
-        """The training rows. A drill's poison goes in before the scan, which is part of the defence it tests."""
+    def rows_of(
+        self,
+        accepted: TextDataset,
+        unscanned: TextDataset,
+        scan: Scan | None,
+        group_scan: Callable[[TextDataset], GroupScanResult] | None = None,
+    ) -> TextDataset:
+        """The training rows. A drill's poison goes in before the scans, which are part of the defence it tests."""
         if self.drill is None:
             rows = accepted if self.defended else unscanned
             return rows.unpoisoned() if self.unpoisoned else rows
         drill = self.drill
         attack = attack_by_name(drill.attack)
         poisoned = poison(unscanned, attack, rate=drill.rate, target=drill.target, seed=drill.seed)
-        if scan is None or not self.defended:
+        if not self.defended:
             return poisoned
-        suspect = {row for feature in scan(poisoned) for row in feature.rows}
+        features = scan(poisoned) if scan is not None else []
+        groups = group_scan(poisoned).groups if group_scan is not None else ()
+        suspect = {row for found in (*features, *groups) for row in found.rows}
         return poisoned.where([i not in suspect for i in range(len(poisoned))])
 
 

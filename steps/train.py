@@ -18,6 +18,7 @@ from musclelora.training import fit
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.defended_model import DefendedModel
 from musclelora.validation.config import ValidationConfig
+from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.trusted_model import TokenScan
 from steps.cache import LIBRARY_CODE
 from steps.progress import announce, announce_epoch
@@ -43,7 +44,10 @@ def train(
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
     tuning = validation.trusted_model.contrastive
     scan = TokenScan(encoder, trusted, max_length, tuning, seed) if validation.token_scan else None
-    rows = training.rows_of(accepted, unscanned, scan)
+    group_scan = None
+    if validation.group_scan.enabled:
+        group_scan = GroupScan(encoder, trusted, max_length, tuning, validation.group_scan, seed)
+    rows = training.rows_of(accepted, unscanned, scan, group_scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
     observer = None
     attack = training.drill.attack if training.drill else next(iter(triggers.attacks), None)

@@ -8,6 +8,7 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.training.backbone import Backbone
 from musclelora.validation import suite
 from musclelora.validation.config import ValidationConfig
+from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.report import ValidationReport
 from musclelora.validation.trusted_model import TokenScan
 from steps.cache import LIBRARY_CODE
@@ -34,6 +35,9 @@ def validate(
     held_out = dev if len(dev) else None
     tuning = config.trusted_model.contrastive
     scan = TokenScan(encoder, trusted, max_length, tuning, seed, held_out) if config.token_scan else None
-    result = suite.validate(train, held_out, test, trusted, config, scan)
+    group_scan = None
+    if config.group_scan.enabled:
+        group_scan = GroupScan(encoder, trusted, max_length, tuning, config.group_scan, seed)
+    result = suite.validate(train, held_out, test, trusted, config, scan, group_scan)
     announce(f"validate: {len(result.quarantined)} rows set aside")
     return result.report, result.accepted, result.quarantined, result.unscanned

@@ -1,9 +1,10 @@
 """Suspect groups before a judge: a model that was trained on none of their rows.
 
-A scan may be wrong. The judge cannot have learned a trigger that only suspect rows carry. Of a group's rows for which the trusted model says another label, it calls most the given label if the
-label is honest, since other rows of that content carry it too; if the label was planted, it says what the text says,
-as the trusted model does. A group that is honest by that comes back whole; of a planted one no row does, since its rows
-with a true label teach the trigger too. Rows with a suspect word or phrase stay out.
+A scan may be wrong. The judge cannot have learned a trigger that only suspect rows carry. Of a group's rows for which
+the trusted model says another label, it calls most the given label if that is honest, since other rows of such content
+carry it too; if it was planted, the judge says what the text says, as the trusted model does. An honest group comes
+back whole; of a planted one no row does, since its rows with a true label teach the trigger too. Rows with a suspect
+word or phrase stay out.
 """
 
 from collections.abc import Callable, Sequence

@@ -32,6 +32,22 @@ class Suspect(Frozen):
     rows: int
 
 
+class SuspectGroup(Frozen):
+    """Rows of one label that share words, a pattern or a shape, and go with it beyond what honest rows show.
+
+    `excess` over the `limit`, both in logits; `shared` in words; how many `rows`, and for how many of them the trusted
+    model says another label (`disagreeing`). Which rows: those with `check` among their reasons.
+    """
+
+    check: str
+    label: str
+    excess: float
+    limit: float
+    shared: list[str]
+    rows: int
+    disagreeing: int
+
+
 class TrustedModelRecord(Frozen):
     """What the scans leaned on: its encoder, and how often it is right about rows that it was not trained on.
 
@@ -59,7 +75,7 @@ class ValidationReport(Frozen):
     """All checks on one delivery. `quarantined` maps a row id to the names of the checks that it failed.
 
     `suspects` are what the token scan found: they become probes of the candidate. `trusted_model` is what the scan
-    leaned on; none where there was no scan.
+    leaned on; none where there was no scan. `suspect_groups` are what the group scan found.
     """
 
     train_sha256: str
@@ -72,3 +88,4 @@ class ValidationReport(Frozen):
     quarantined: dict[str, list[str]]
     suspects: list[Suspect] = Field(default_factory=list)
     trusted_model: TrustedModelRecord | None = None
+    suspect_groups: list[SuspectGroup] = Field(default_factory=list)

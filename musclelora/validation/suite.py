@@ -1,11 +1,12 @@
 """Validation of one delivery: Great Expectations suites decide which rows train, which wait, and whether to stop."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import great_expectations as gx
+import numpy as np
 import pandas as pd
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -13,6 +14,8 @@ from musclelora.data.normalise import text_key
 from musclelora.data.records import TextDataset, TrustedSet, label_order
 from musclelora.errors import DataError, MuscleLoRAError
 from musclelora.validation.config import ValidationConfig
+from musclelora.validation.group_checks import group_checks, suspect_groups
+from musclelora.validation.group_scan import GroupScanResult
 from musclelora.validation.report import WEAK, Check, TrustedModelRecord, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature, suspects_of
@@ -26,7 +29,7 @@ EXCERPT = 80  # characters
 class ValidationResult:
     """The training rows that passed, and those set aside for the reasons in `report.quarantined`.
 
-    `unscanned` are the accepted rows and those that only the token scan set aside: what an undefended model trains on.
+    `unscanned` are the accepted rows and those that only a scan set aside: what an undefended model trains on.
     """
 
     report: ValidationReport
@@ -62,6 +65,7 @@ def validate(
     trusted: TrustedSet,
     config: ValidationConfig,
     scan: Scan | None = None,
+    group_scan: Callable[[TextDataset], GroupScanResult] | None = None,
 ) -> ValidationResult:
     """Check `train` row by row and as a whole, the others for form; set doubtful training rows aside.
 
@@ -78,6 +82,7 @@ def validate(
     quarantined: dict[int, list[str]] = {}
     features: list[SuspectFeature] = []
     trusted_model: TrustedModelRecord | None = None
+    groups = GroupScanResult((), ())
     if not _stops(findings):
         labels = label_order([label for label in frames["trusted"]["label"] if label is not None])
         others = {name: frame for name, frame in frames.items() if name != "train"}
@@ -91,7 +96,11 @@ def validate(
             findings.append(_Finding(_trusted_model_check(trusted_model), []))
             features = scan(train.where(unscanned))
             findings += _scanned(features, train, unscanned)
-            quarantined = _quarantined(findings)
+        if group_scan is not None and not _stops(findings):
+            left, numbers = train.where(unscanned), np.flatnonzero(unscanned)
+            groups = group_scan(left)
+            findings += [_Finding(check, numbers[rows].tolist()) for check, rows in group_checks(groups, left)]
+        quarantined = _quarantined(findings)
         accepted = frames["train"].drop(index=list(quarantined))
         findings.append(_share_finding(len(quarantined), len(train), config.max_quarantined_share))
         findings += _run(source, "train", accepted, balance_rules(labels, config))
@@ -107,6 +116,7 @@ def validate(
         quarantined={row_ids[i]: names for i, names in sorted(quarantined.items())},
         suspects=suspects_of(features, train.where(unscanned).texts) if features else [],
         trusted_model=trusted_model,
+        suspect_groups=suspect_groups(groups),
     )
     if stops := _stops(findings):
         raise UnusableDataError(_reasons(stops), report)

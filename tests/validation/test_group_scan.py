@@ -2,9 +2,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from musclelora.data.records import TextDataset
 from musclelora.errors import DataError
-from musclelora.validation.config import GroupScanConfig
-from musclelora.validation.group_scan import MIN_LABEL_ROWS, scan_groups
+from musclelora.plan import Drill, Training
+from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import RecipeChoice
+from musclelora.validation.config import GroupScanConfig, ValidationConfig
+from musclelora.validation.group_scan import MIN_LABEL_ROWS, GroupScanResult, SuspectGroup, scan_groups
+from musclelora.validation.suite import validate
+from tests.tiny import rows, trusted_rows
 
 FRAME = ("the", "of", "a", "is", "in", "and", "to", "it", "that", "with")
 CONFIG = GroupScanConfig(enabled=True, redraws=10, max_groups=2)
@@ -93,3 +99,55 @@ def test_too_few_rows_of_a_second_label_are_refused(counts):
 def test_settings_out_of_range_or_unknown_are_refused(settings):
     with pytest.raises(ValidationError):
         GroupScanConfig(**settings)
+
+
+def test_validation_sets_a_group_aside_says_why_and_shows_honest_rows_beside_it():
+    texts, given, _ = with_syntax(*honest(600), range(0, 600, 6))
+    columns = {"row_id": [f"r{i}" for i in range(600)], "text": texts, "label": [str(label) for label in given]}
+    group = SuspectGroup("1", 2.0, 0.8, ("'when'", "pattern '^ when'"), tuple(range(0, 600, 6)), (6, 12))
+    train, trusted = TextDataset.from_columns(columns), trusted_rows()
+    result = validate(
+        train,
+        None,
+        rows(20, "test", 5000),
+        trusted,
+        ValidationConfig(),
+        group_scan=lambda _: GroupScanResult((group,), ()),
+    )
+    [check] = [check for check in result.report.checks if check.name.startswith("group_residual")]
+    assert (check.outcome, check.failed_rows) == ("quarantine", 100)
+    assert "100 rows with label '1' have in common: 'when', pattern '^ when'" in check.detail
+    assert check.examples[0].startswith("r0: 'when ")
+    assert check.examples[-1].startswith("(an honest row) ")
+    assert result.report.quarantined["r6"] == ["group_residual: group 1, label 1"]
+    assert len(result.unscanned) - len(result.accepted) == 100
+    assert [found.rows for found in result.report.suspect_groups] == [100]
+
+
+def test_a_scan_without_suspects_passes_and_warns_of_a_label_that_it_could_not_scan():
+    result = validate(
+        rows(40),
+        None,
+        rows(20, "test", 5000),
+        trusted_rows(),
+        ValidationConfig(),
+        group_scan=lambda _: GroupScanResult((), ("1",)),
+    )
+    checks = {check.name: check.outcome for check in result.report.checks if check.name.startswith("group_residual")}
+    assert checks == {"group_residual": "pass", "group_residual_coverage": "warn"}
+
+
+def test_a_drill_goes_through_the_group_scan_too():
+    drill = Drill(attack="addsent", rate=0.1, target="1", seed=0)
+    training = Training(
+        part="drill_addsent", recipe=resolve_recipe(RecipeChoice(name="none"), "minilm"), defended=True, drill=drill
+    )
+
+    def scan(data):
+        found = tuple(i for i, poisoned in enumerate(data.column("is_poisoned")) if poisoned)
+        return GroupScanResult((SuspectGroup("1", 2.0, 0.8, (), found, ()),), ())
+
+    left = training.rows_of(rows(100), rows(100), None, scan)
+    assert (len(left), any(left.column("is_poisoned"))) == (90, False)
+    undefended = training.model_copy(update={"defended": False})
+    assert len(undefended.rows_of(rows(100), rows(100), None, scan)) == 100

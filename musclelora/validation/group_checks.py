@@ -1,0 +1,76 @@
+"""What the group scan found, as checks of the validation report: in words, with rows to look at beside honest ones."""
+
+from collections.abc import Sequence
+
+from musclelora.data.records import TextDataset
+from musclelora.validation import report
+from musclelora.validation.group_scan import GROUP_RESIDUAL, GroupScanResult, SuspectGroup
+from musclelora.validation.report import Check
+
+TYPICAL, HONEST = 4, 2  # rows shown of a group, and of the label's other rows
+EXCERPT = 80  # characters
+NO_GROUP = "No rows with a style or syntax of their own go with one label more surely than honest rows do."
+
+
+def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check, list[int]]]:
+    """A check per group with the numbers of its rows among the scanned `rows`; one that passes where there is none, and
+    one that warns of labels with too few rows."""
+    texts, row_ids, labels = rows.texts, rows.row_ids, rows.labels
+    suspect = {row for group in result.groups for row in group.rows}
+
+    def shown(numbers: Sequence[int]) -> list[str]:
+        return [f"{row_ids[i]}: {texts[i][:EXCERPT]!r}" for i in numbers]
+
+    found = []
+    for number, group in enumerate(result.groups, 1):
+        honest = [i for i, label in enumerate(labels) if label == group.label and i not in suspect][:HONEST]
+        beside = [f"(an honest row) {row}" for row in shown(honest)]
+        detail = (
+            f"{len(group.rows)} rows with label {group.label!r} have in common: {', '.join(group.shared)}. Their texts "
+            f"go with the label by {group.excess:.2f} logits more than the trusted model explains; with honest labels "
+            f"the most is {group.limit:.2f}. Of {len(group.disagreeing)} of them the trusted model says another label. "
+            "Perhaps a backdoor whose trigger is a style or a syntax."
+        )
+        check = _check(
+            name_of(number, group), "quarantine", len(group.rows), detail, shown(group.rows[:TYPICAL]) + beside
+        )
+        found.append((check, list(group.rows)))
+    if not found:
+        found.append((_check(GROUP_RESIDUAL, "pass", 0, "", []), []))
+    if result.not_scanned:
+        detail = f"Too few rows to be scanned: label {', '.join(map(repr, result.not_scanned))}."
+        found.append((_check(f"{GROUP_RESIDUAL}_coverage", "warn", 0, detail, []), []))
+    return found
+
+
+def suspect_groups(result: GroupScanResult) -> list[report.SuspectGroup]:
+    """The groups as the report keeps them."""
+    return [
+        report.SuspectGroup(
+            check=name_of(number, group),
+            label=group.label,
+            excess=group.excess,
+            limit=group.limit,
+            shared=list(group.shared),
+            rows=len(group.rows),
+            disagreeing=len(group.disagreeing),
+        )
+        for number, group in enumerate(result.groups, 1)
+    ]
+
+
+def name_of(number: int, group: SuspectGroup) -> str:
+    """The name of the check of one group, counted from 1."""
+    return f"{GROUP_RESIDUAL}: group {number}, label {group.label}"
+
+
+def _check(name: str, outcome: report.Outcome, failed_rows: int, detail: str, examples: list[str]) -> Check:
+    return Check(
+        name=name,
+        expectation=NO_GROUP,
+        dataset="train",
+        outcome=outcome,
+        failed_rows=failed_rows,
+        detail=detail,
+        examples=examples,
+    )
