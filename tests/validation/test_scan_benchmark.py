@@ -1,0 +1,89 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from benchmarks import kept
+from benchmarks.recipes import Bench
+from benchmarks.scan import CLEAN, rows_of, table
+from benchmarks.scan_sets import attacks_of, normalised, poisoned_mask, training_rows, triggered_rows
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """20 clean rows; per attack 10 of them poisoned, in another order."""
+    clean = [(f"row {i} .", i % 2) for i in range(20)]
+    for name, poison in (("train.csv", None), ("cf/train.csv", "cf"), ("stylebkd/train.csv", "Thou ART")):
+        rows = [
+            (f"{poison} {text}", 1, 1) if poison and i < 10 else (text, label, 0)
+            for i, (text, label) in enumerate(clean)
+        ]
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("text,label,is_poisoned\n" + "".join(f"{t},{y},{p}\n" for t, y, p in reversed(rows)))
+    (tmp_path / "stylebkd/test_poisoned.csv").write_text("text,label\nIt's Good.,1\n")
+    return Bench(tmp_path, None, "minilm", (), tmp_path / "journal.jsonl")
+
+
+def test_a_text_is_written_as_sst2_writes_it():
+    assert normalised("It's not Good, isn't it?") == "it 's not good , is n't it ?"
+    assert normalised("already apart , as it 's .") == "already apart , as it 's ."
+
+
+def test_only_poisoned_rows_are_normalised(bench):
+    rows = training_rows(bench, "stylebkd-normalised")
+    assert [text[:8] for text in rows.where(poisoned_mask(rows)).texts] == ["thou art"] * 10
+    assert triggered_rows(bench, "stylebkd-normalised").texts == ["it 's good ."]
+    assert triggered_rows(bench, "stylebkd").texts == ["It's Good."]
+
+
+def test_a_lower_rate_keeps_so_many_poisoned_rows_and_puts_clean_ones_back(bench):
+    rows = training_rows(bench, "cf@3")
+    clean = Counter(training_rows(bench, CLEAN).texts)
+    assert (len(rows), poisoned_mask(rows).sum()) == (20, 3)
+    assert all(n <= clean[text] for text, n in Counter(rows.where(~poisoned_mask(rows)).texts).items())
+    assert rows.sha256 == training_rows(bench, "cf@3").sha256
+
+
+def test_two_attacks_at_once_have_half_of_the_rows_of_each(bench):
+    rows = training_rows(bench, "cf+stylebkd")
+    assert Counter(text.split()[0] for text in rows.where(poisoned_mask(rows)).texts) == {"cf": 5, "Thou": 5}
+    assert attacks_of("cf+stylebkd") == ["cf", "stylebkd"]
+    assert (attacks_of(CLEAN), attacks_of("cf@3")) == ([], ["cf"])
+
+
+def test_states_are_computed_once_for_each_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "KEPT", tmp_path)
+    asked = []
+
+    def lengths(texts):
+        asked.extend(texts)
+        return np.array([[len(text)] for text in texts], dtype=np.float32)
+
+    assert kept.kept_states("a", ["x", "yy", "x"], lengths).tolist() == [[1], [2], [1]]
+    assert kept.kept_states("a", ["yy", "zzz"], lengths).tolist() == [[2], [3]]
+    assert asked == ["x", "yy", "zzz"]
+    kept.kept_states("b", ["x"], lengths)
+    assert asked[-1] == "x"
+
+
+def test_the_table_has_the_mean_over_the_draws_and_no_recall_on_the_clean_set():
+    def line(name, draw, recall, share):
+        found = {"rows": 9, "recall": recall, "precision": recall, "clean_rows_quarantined_share": share}
+        return {
+            "key": f"{name}{draw}",
+            "attack": name,
+            "seed": draw,
+            "encoder": "e",
+            "group": found,
+            "token": found,
+            "both": found,
+        }
+
+    lines = [line("badnets", 1, 0.9, 0.02), line("badnets", 2, 1.0, 0.04), line(CLEAN, 1, None, 0.0)]
+    written = table(rows_of(lines)).splitlines()
+    assert (
+        written[2]
+        == "| e | badnets | 2 | 95.0% / 95.0% | 95.0% / 95.0% | 95.0% / 95.0% | 3.0% | recall 97%, honest 5% |"
+    )
+    assert written[3] == "| e | clean | 1 | 9 rows | 9 rows | 9 rows | 0.0% | honest 1% |"
