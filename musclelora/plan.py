@@ -48,9 +48,11 @@ class Training(Frozen):
         poisoned = poison(unscanned, attack, rate=drill.rate, target=drill.target, seed=drill.seed)
         if not self.defended:
             return poisoned
-        features = scan(poisoned) if scan is not None else []
-        groups = group_scan(poisoned).groups if group_scan is not None else ()
-        suspect = {row for found in (*features, *groups) for row in found.rows}
+        suspect: set[int] = set()
+        if scan is not None:
+            suspect.update(row for feature in scan(poisoned) for row in feature.rows)
+        if group_scan is not None:
+            suspect.update(row for group in group_scan(poisoned).groups for row in group.rows)
         return poisoned.where([i not in suspect for i in range(len(poisoned))])
 
 
