@@ -3,23 +3,22 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 from zenml.enums import ArtifactType
 
 from materializers.base import PageMaterializer, content_hash
 from materializers.pages import training_page
+from musclelora.data.code_files import pickles_among
 from musclelora.errors import ModelError
 from musclelora.training.defended_model import RECORD, DefendedModel
 
 FOLDER = "folder"
-# Formats that run code when they are read.
-EXECUTABLE = {".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 
 
 def _refuse_pickles(names: Iterable[str], where: str) -> None:
-    pickles = sorted(name for name in names if PurePosixPath(name).suffix.lower() in EXECUTABLE)
+    pickles = pickles_among(names)
     if pickles:
         raise ModelError(
             f"{where} holds {', '.join(pickles[:5])}: files of these kinds may run code when they are loaded, so they "

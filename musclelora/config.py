@@ -31,6 +31,7 @@ class ModelConfig(Frozen):
 
     base: str = "default"
     max_length: int = Field(128, ge=8, le=8192, description="tokens per row; longer rows are cut")
+    allow: list[str] = Field([], description="files of the model's folder that are pickles or code, and may lie there")
     quantization: Quantization = Field("none", description="4bit: the frozen base in NF4; recipes with adapters only")
     gradient_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
 
@@ -40,6 +41,7 @@ class AuditModelConfig(Frozen):
 
     base: str = "default"
     max_length: int = Field(128, ge=8, le=8192, description="tokens per row; longer rows are cut")
+    allow: list[str] = Field([], description="files of the model's folder that are pickles or code, and may lie there")
 
 
 class EvaluationConfig(Frozen):

@@ -135,7 +135,9 @@ def _suspects(rows: AuditRows, config: AuditConfig) -> list[Suspect]:
         return []
     announce(f"scan: {len(rows.train)} training rows")
     usable = rows.train.where([bool(text and text.strip()) and bool(label) for text, label in _pairs(rows)])
-    scan = TokenScan(resolve_backbone(config.model.base), rows.trusted, config.model.max_length, seed=config.seed)
+    scan = TokenScan(
+        resolve_backbone(config.model.base, config.model.allow), rows.trusted, config.model.max_length, seed=config.seed
+    )
     return suspects_of(scan(usable), usable.texts)
 
 
@@ -147,12 +149,20 @@ def _load(name: str, config: AuditConfig, tracking_uri: str | None) -> AnyModel:
     announce(f"load: {name}")
     labels = list(config.labels) if config.labels else None
     if not name.startswith(REGISTRY):
+<<<<<<< HEAD
         return load_any_model(name, name, labels, config.precision)
     uri = tracking_uri or default_tracking_uri()
     with tempfile.TemporaryDirectory(prefix="musclelora-audit-") as scratch:
         with mlflow_errors(uri, f"fetch {name}"):
             folder = fetch_registered(name, uri, scratch)
         return load_any_model(name, folder, labels, config.precision)
+=======
+        return load_any_model(name, name, labels, config.model.allow)
+    with tempfile.TemporaryDirectory(prefix="musclelora-audit-") as scratch:
+        return load_any_model(
+            name, fetch(name, tracking_uri or default_tracking_uri(), scratch), labels, config.model.allow
+        )
+>>>>>>> ed8d83e (Faults over real HTTP and by SIGKILL at every stage of a run; a server from data to a served model; code in model folders refused)
 
 
 def _tested(model: AnyModel, config: AuditConfig) -> Tested:

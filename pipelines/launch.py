@@ -65,8 +65,8 @@ def prepare(config: RunConfig) -> Prepared:
         attack_by_name(attack)
     _use_stack(config.stack)
     held = {"quantization": config.model.quantization, "gradient_checkpointing": config.model.gradient_checkpointing}
-    backbone = resolve_backbone(config.model.base).model_copy(update=held)
-    encoder = resolve_backbone(config.validation.trusted_model.encoder or config.model.base)
+    backbone = resolve_backbone(config.model.base, config.model.allow).model_copy(update=held)
+    encoder = resolve_backbone(config.validation.trusted_model.encoder or config.model.base, config.model.allow)
     preset = _preset(backbone, config.recipe.preset)
     target = _target(config)
     check_reachable(_tracking_uri(config))

@@ -9,11 +9,12 @@ Its own SHA-256 is a tag of the version and part of each line of the promotion l
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from musclelora.data.code_files import pickles_among
 from musclelora.data.trusted import Vouching
 from musclelora.errors import ModelError
 from musclelora.evaluation.report import ChampionResult, RobustnessReport
@@ -26,8 +27,6 @@ FOLDER = "evidence"
 MANIFEST = f"{FOLDER}/manifest.json"
 DECISION, REPORT, VALIDATION = "gate_decision.json", "robustness_report.json", "validation_report.json"
 VOUCHED, CHAMPION, TRAINING = "trusted.json", "champion.json", "training.json"
-# What torch, joblib and pickle write: loading one runs code of whoever wrote it.
-UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".msgpack"}
 _BLOCK = 1 << 20
 Record = TypeVar("Record", bound=Frozen)
 
@@ -105,8 +104,7 @@ def _problems(folder: Path, manifest: Manifest) -> list[str]:
     problems += [
         f"{name} was altered" for name in sorted(present & listed) if _sha256(folder / name) != manifest.files[name]
     ]
-    unsafe = [name for name in sorted(present) if PurePosixPath(name).suffix.lower() in UNSAFE_SUFFIXES]
-    return problems + [f"{name} may be a pickle, which can run code" for name in unsafe]
+    return problems + [f"{name} may be a pickle, which can run code" for name in pickles_among(present)]
 
 
 def _decision(folder: Path, manifest: Manifest) -> tuple[GateDecision, ChampionResult | None]:

@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from musclelora.data.code_files import refuse_code
 from musclelora.errors import ModelError
 from musclelora.training.predict import DTYPES
 from musclelora.training.recipes import InferencePrecision
@@ -28,13 +30,22 @@ class AnyModel:
 
 
 def load_any_model(
+<<<<<<< HEAD
     name: str, location: str | Path, labels: list[str] | None, precision: InferencePrecision = "fp32"
+=======
+    name: str, location: str | Path, labels: list[str] | None, allowed: Collection[str] = ()
+>>>>>>> ed8d83e (Faults over real HTTP and by SIGKILL at every stage of a run; a server from data to a served model; code in model folders refused)
 ) -> AnyModel:
     """A classifier from a folder, or under a hub name; `name` is what it is called in reports.
 
     In a folder it may lie in `model/`, where this project's trainings and MLflow put it. `labels` are its labels in the
+<<<<<<< HEAD
     order of its outputs; without them its config must name them. Raises `ModelError` for pickled weights, code of its
     own, a head that was never trained, a tokenizer that cannot pad, or labels that nobody knows.
+=======
+    order of its outputs; without them its config must name them. Raises `ModelError` for pickles and code of its own
+    that `allowed` does not name, a head that was never trained, or labels that nobody knows.
+>>>>>>> ed8d83e (Faults over real HTTP and by SIGKILL at every stage of a run; a server from data to a served model; code in model folders refused)
     """
     folder = _folder(Path(location)) if Path(location).is_dir() else None
     if folder is not None and not list(folder.glob(WEIGHTS)):
@@ -42,6 +53,8 @@ def load_any_model(
             f"{folder} holds no safetensors weights. Pickled weights are refused, since loading them runs code: save "
             "the model again with save_pretrained(FOLDER, safe_serialization=True)."
         )
+    if folder is not None:
+        refuse_code(folder, allowed)
     where = str(folder or location)
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(

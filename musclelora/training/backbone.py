@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from transformers.utils.hub import cached_file
 
 from musclelora.adapters.families import family_named
 from musclelora.adapters.four_bit import four_bit_settings, settle
+from musclelora.data.code_files import refuse_code
 from musclelora.errors import ModelError
 from musclelora.frozen import Frozen
 from musclelora.training.recipes import Quantization
@@ -39,16 +41,20 @@ class Backbone(Frozen):
     gradient_checkpointing: bool = False
 
 
-def resolve_backbone(name: str) -> Backbone:
+def resolve_backbone(name: str, allowed: Collection[str] = ()) -> Backbone:
     """Resolve `default`, `package:NAME`, a folder or a hub name.
 
     `default` is the embedded backbone where its package is installed, else `bert-base-uncased` from the hub: the
-    resolved name is part of every record. Raises `ModelError` for what is missing, pickled or not as pinned.
+    resolved name is part of every record. Raises `ModelError` for what is missing or not as pinned, and for a folder
+    with a pickle or code of its own that `allowed` does not name.
     """
     if name == "default":
         name = EMBEDDED if importlib.util.find_spec(EMBEDDED.removeprefix("package:")) else HUB_DEFAULT
     location = _package_folder(name) if name.startswith("package:") else name
-    return Backbone(name=name, location=location, sha256=_weights_sha256(name, location))
+    sha256 = _weights_sha256(name, location)
+    if Path(location).is_dir():
+        refuse_code(Path(location), allowed)
+    return Backbone(name=name, location=location, sha256=sha256)
 
 
 def load_backbone(

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,10 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+import pytest
 from werkzeug.security import generate_password_hash
 
-from tests.governance.test_serving import wait_until_up
-
+WAIT_SECONDS = 240
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of uvicorn
 PASSWORD = secrets.token_hex(12)
 POSTGRES = Path(shutil.which("initdb") or "/nowhere").resolve().parent
 When = Literal["before", "during", "after"]
@@ -51,7 +54,7 @@ class Server:
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "x",
             "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
             "MLFLOW_BACKEND_STORE_URI": self.database,  # not on the command line, where its password would be seen
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": PATH,
         }
         log = self.folder / "server.log"
         with log.open("ab") as output:
@@ -78,6 +81,39 @@ class Server:
             self.process.wait(timeout=30)
             psutil.wait_procs(children, timeout=30)
             self.process = None
+
+
+@contextmanager
+def served(model: str, tracking_uri: str, log: Path) -> Iterator[str]:
+    """`mlflow models serve` as a user would start it; the address where it answers."""
+    address = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PATH": PATH},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            wait_until_up(f"{address}/ping", process, log)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)  # the command starts the server as its child
+            process.wait(timeout=30)
+
+
+def wait_until_up(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):  # noqa: S310
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"The server did not come up:\n{log.read_text()[-3000:]}")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The gate: known answers on every boundary, missing evidence, and what must hold for any report."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from musclelora.governance.policy import Policy
 from tests.governance.reports import a_model_result, a_rate, a_report, a_validation, an_attack
 
 POLICIES = Path(__file__).parents[2] / "configs" / "policies"
+SCHEMA = POLICIES / "policy.schema.json"
 
 
 @pytest.fixture
@@ -237,6 +239,11 @@ def test_policy_files_are_policies(name: str) -> None:
     assert name != "quickstart" or policy == Policy()
 
 
+def test_the_shipped_schema_is_that_of_a_policy() -> None:
+    """Written by `python -m tests.governance.test_decision`."""
+    assert json.loads(SCHEMA.read_text(encoding="utf-8")) == Policy.model_json_schema()
+
+
 @pytest.mark.parametrize(("limit", "verdict"), [(0.10, "accepted"), (0.0999, "refused"), (None, "accepted")])
 def test_the_share_of_quarantined_rows_is_limited(limit: float | None, verdict: str) -> None:
     policy = Policy(max_quarantined_share=limit)
@@ -356,3 +363,7 @@ def test_a_limit_of_zero_is_never_met(report: RobustnessReport, policy: Policy) 
 
     assert strict == ("refused" if report.drills or report.candidate.attacks else strict)
     assert strict != "accepted"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json.dumps(Policy.model_json_schema(), indent=1) + "\n", encoding="utf-8")

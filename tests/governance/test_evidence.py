@@ -1,5 +1,6 @@
 """A whole registration, cut at each call that changes the registry: what is left is told, and the next run works."""
 
+import errno
 import os
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import RegistryError
@@ -155,6 +157,46 @@ def test_a_promotion_killed_with_sigkill_is_told_and_completed_by_the_next(
     promote(NAME, "2", store)
     assert aliases(store) == {"champion": "2", "previous_champion": "1"}
     assert verify_ledger(NAME, store) == 2
+
+
+@pytest.mark.parametrize("call", ["log_artifacts", "log_artifact"])
+def test_a_disk_that_fills_up_while_logging_leaves_nothing_called_ready_and_the_next_run_works(
+    store: str, tiny_model: DefendedModel, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    real = getattr(LocalArtifactRepository, call)
+
+    def full(self: LocalArtifactRepository, *given: Any, **named: Any) -> None:
+        real(self, *given, **named)  # some of it is there already
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalArtifactRepository, call, full)
+        with pytest.raises(RegistryError, match="No space left"):
+            run(store, tiny_model, "one")
+    assert complete_versions(store) == set()
+
+    assert run(store, tiny_model, "two").aliases == ["challenger", "champion"]
+    assert verify_ledger(NAME, store) == 2
+
+
+def test_a_database_locked_while_promoting_is_told_and_nothing_moves(store: str, tmp_path: Path) -> None:
+    for number in "12":
+        a_version(store, NAME, a_report(), tmp_path / "made" / number)
+    promote(NAME, "1", store)
+    verified = verify_version(NAME, "2", store)
+    database = sqlite_path(store)
+    assert database is not None
+
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryError, match="locked"):
+            promote(NAME, "2", f"{store}?timeout=0.2", verified)
+        other.execute("ROLLBACK")
+
+    assert aliases(store) == {"champion": "1"}
+    assert verify_ledger(NAME, store) == 1
+    promote(NAME, "2", store)
+    assert aliases(store)["champion"] == "2"
 
 
 def test_a_locked_database_is_told_before_anything_is_fetched(store: str) -> None:

@@ -75,6 +75,13 @@ def test_the_copies_hold_the_same_lines(store: str, add: Add) -> None:
     assert ledger.local.lines() == ledger.artifact_lines() == ledger.lines() != []
 
 
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", "a/b", "x\x00y"])
+def test_no_name_of_a_model_leads_out_of_the_ledgers_folder(store: str, name: str) -> None:
+    path = LedgerStore(store, name).local.path
+
+    assert path.resolve().parent == LedgerStore(store, NAME).local.path.resolve().parent
+
+
 def test_the_champion_promoted_again_writes_nothing(store: str, add: Add) -> None:
     version = add()
     promote(NAME, version, store)

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from musclelora.errors import RegistryError
+from musclelora.governance import registry
+from musclelora.governance.decision import decide
 from musclelora.governance.ledger_store import LedgerStore
-from musclelora.governance.promotion import promote, rollback
-from musclelora.governance.tracking import connect
+from musclelora.governance.policy import Policy
+from musclelora.governance.promotion import challenge, promote, rollback
+from musclelora.governance.tracking import connect, start_run
 from musclelora.governance.verification import verify_ledger, verify_version
-from tests.governance.conftest import a_version, aliases, promote_together
+from musclelora.training.defended_model import DefendedModel
+from tests.governance.conftest import PROBES, a_version, aliases, promote_together
 from tests.governance.reports import a_report
 from tests.governance.servers import PASSWORD, POSTGRES, Lossy, Server, When, postgresql
 
@@ -77,9 +81,8 @@ def test_the_server_lost_before_during_and_after_each_call_of_a_promotion(
     versions = more_versions(uri, name, first, len(cuts) + 1)
     lossy.restart()
     promote(name, versions[-1], lossy.address)
-    seen = {call for call in lossy.seen if not call.startswith(("GET -artifacts", "PUT", "GET artifacts"))}
-    assert set(CALLS) <= seen, seen
-    assert {call for call in seen if "-artifacts" not in call and "artifacts" not in call} == set(CALLS), seen
+    asked = {"registered-models", "model-versions", "runs"}
+    assert {call for call in lossy.seen if call.split(" ")[1].partition("/")[0] in asked} == set(CALLS)
 
     champion = versions[-1]
     for (call, when), version in zip(cuts, versions, strict=False):
@@ -97,6 +100,68 @@ def test_the_server_lost_before_during_and_after_each_call_of_a_promotion(
         assert aliases(uri, name)["champion"] == version, (call, when)
         assert verify_ledger(name, uri) >= 2
         champion = version
+
+
+REGISTERING = (
+    "POST registered-models/create",
+    "POST model-versions/create",
+    "POST model-versions/set-tag",
+    "POST registered-models/alias",
+)
+
+
+def test_the_server_lost_before_during_and_after_each_call_that_registers(
+    server: Server, lossy: Lossy, tiny_model: DefendedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is stored once, for the first; what is cut is everything that the registry is asked afterwards."""
+    stored = []
+    real = registry.save_and_check
+
+    def save_and_check(*given: Any, **named: Any) -> Any:
+        if not stored:
+            stored.append(real(*given, **named))
+        return stored[0]
+
+    def run(name: str, uri: str) -> str:
+        version, verified = registry.register(
+            tiny_model,
+            decide(a_report(), Policy()),
+            a_report(),
+            name=name,
+            tracking_uri=uri,
+            run_id=start_run(uri, "runs", name, {}),
+            input_example=PROBES[:1],
+            probe_texts=PROBES,
+            tags={},
+            files={},
+        )
+        challenge(name, version.version, uri, verified)
+        promote(name, version.version, uri, verified)
+        return version.version
+
+    monkeypatch.setattr(registry, "save_and_check", save_and_check)
+    lossy.restart()
+    run("whole", lossy.address)
+    assert set(REGISTERING) <= set(lossy.seen)
+    for number, (call, when) in enumerate((call, when) for call in REGISTERING for when in get_args(When)):
+        name = f"new-{number}"
+        lossy.restart()
+        lossy.lose_at(call, when)
+        with pytest.raises(RegistryError):
+            run(name, lossy.address)
+        left = [
+            v for v in connect(server.address).search_model_versions(f"name = '{name}'") if v.tags["status"] == "ready"
+        ]
+        for version in left:
+            assert verify_version(name, str(version.version), server.address).decision.decision == "accepted"
+        if call != REGISTERING[0]:
+            assert set(aliases(server.address, name).values()) <= {str(v.version) for v in left}, (call, when)
+
+        lossy.restart()
+        newest = run(name, lossy.address)
+
+        assert aliases(server.address, name)["champion"] == newest, (call, when)
+        assert verify_ledger(name, server.address) >= 2
 
 
 def test_twenty_promotions_at_once_then_rollback_and_a_server_killed_and_started_again(
