@@ -14,22 +14,19 @@ from musclelora.governance.rule import RuleResult, a_rule, finite
 def metric_rules(report: RobustnessReport, champion: ChampionResult | None, policy: Policy) -> Iterator[RuleResult]:
     """One rule per metric that the policy limits; MLflow is imported only where there is one."""
     metrics = report_metrics(report)
+    if champion is not None and champion.test_sha256 != report.test_sha256:
+        champion = None  # measured on other rows, it is no comparison
     former = None if champion is None else champion_metrics(champion, report.candidate.attacks)
     none_yet = champion is not None and champion.version is None
     for name, limit in sorted(policy.mlflow_thresholds.items()):
         value, before = finite(metrics.get(name)), finite((former or {}).get(name))
-        changes = limit.min_absolute_change is not None or limit.min_relative_change is not None
         words = ", ".join(f"{key} {word}" for key, word in limit.model_dump(exclude_none=True).items())
         fact = f"{name} is {_number(value)}, the champion's is {_number(before)}; the policy asks for {words}."
-        if value is None or (changes and before is None and not none_yet):
-            passes = None
-        else:
-            passes = _meets(name, value, before, limit)
+        unknown = value is None or (limit.is_of_a_change and before is None and not none_yet)
         yield a_rule(
             "mlflow_thresholds",
             limit=limit.threshold if limit.threshold is not None else 0.0,
-            passes=passes,
-            subject="",
+            passes=None if unknown or value is None else _meets(name, value, before, limit),
             attack=name,
             evidence="metric",
             fact=fact,

@@ -21,6 +21,10 @@ class MetricLimit(Frozen):
     min_absolute_change: float | None = Field(None, gt=0)
     min_relative_change: float | None = Field(None, gt=0, lt=1)
 
+    @property
+    def is_of_a_change(self) -> bool:
+        return self.min_absolute_change is not None or self.min_relative_change is not None
+
     @model_validator(mode="after")
     def _limits_something(self) -> "MetricLimit":
         if not self.model_fields_set & {"threshold", "min_absolute_change", "min_relative_change"}:
@@ -91,16 +95,15 @@ class Policy(Frozen):
 
     @property
     def compares_with_champion(self) -> bool:
-        limits = self.mlflow_thresholds.values()
         return (
             self.max_asr_over_champion is not None
             or self.max_cacc_drop_from_champion is not None
-            or any(limit.min_absolute_change or limit.min_relative_change for limit in limits)
+            or any(limit.is_of_a_change for limit in self.mlflow_thresholds.values())
         )
 
     @property
     def sha256(self) -> str:
         """Over what is set: a threshold that a later version knows, and this policy does not set, changes nothing."""
-        fields = self.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
-        set_ones = {key: value for key, value in fields.items() if value not in ([], {})}
-        return hashlib.sha256(json.dumps(set_ones, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        fields = self.model_dump(mode="json", exclude_none=True)
+        what_is_set = {key: value for key, value in fields.items() if value not in ([], {})}
+        return hashlib.sha256(json.dumps(what_is_set, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

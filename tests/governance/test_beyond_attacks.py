@@ -337,6 +337,15 @@ def test_a_metric_is_limited_in_mlflows_words(metric: str, limit: dict[str, Any]
     assert rule.limit == limit.get("threshold", 0.0)
 
 
+def test_a_champion_measured_on_other_rows_is_no_baseline() -> None:
+    policy = Policy(mlflow_thresholds={"cacc": MetricLimit(greater_is_better=True, min_absolute_change=0.01)})
+    worse = champion(cacc=a_rate(0.5))
+
+    assert decide(a_report(), policy, champion=worse).decision == "accepted"
+    elsewhere = worse.model_copy(update={"test_sha256": "8" * 64})
+    assert decide(a_report(), policy, champion=elsewhere).decision == "inconclusive"
+
+
 def test_a_metric_that_is_not_a_number_is_inconclusive_although_mlflow_passes_it() -> None:
     report = a_report(drills={"badnets": an_attack().model_copy(update={"asr": NAN})})
     policy = Policy(mlflow_thresholds={METRIC: MetricLimit(greater_is_better=False, threshold=0.9)})

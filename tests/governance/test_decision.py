@@ -239,6 +239,18 @@ def test_policy_files_are_policies(name: str) -> None:
     assert name != "quickstart" or policy == Policy()
 
 
+@pytest.mark.parametrize("name", ["decision", "enforcement", "policy", "rule", "waiver", "*_rules"])
+def test_nothing_that_decides_looks_at_the_environment(name: str) -> None:
+    files = list((Path(__file__).parents[2] / "musclelora" / "governance").glob(f"{name}.py"))
+
+    assert files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert "environ" not in text
+        assert "import os" not in text
+        assert "getenv" not in text
+
+
 def test_the_shipped_schema_is_that_of_a_policy() -> None:
     """Written by `python -m tests.governance.test_decision`."""
     assert json.loads(SCHEMA.read_text(encoding="utf-8")) == Policy.model_json_schema()
