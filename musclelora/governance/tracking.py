@@ -151,7 +151,7 @@ def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record:
         tags = {"mlflow.parentRunId": parent_run_id, RUN_NAME: child_name}
         run_id = str(client.create_run(experiment_id, tags=tags, run_name=child_name).info.run_id)
         log_record(tracking_uri, run_id, record)
-        client.set_terminated(run_id)
+        _end(client, run_id, "FINISHED")
     return run_id
 
 
