@@ -22,8 +22,6 @@ import steps.register
 import steps.train
 import steps.validate
 from musclelora import ingest
-from musclelora.governance import tracking
-from pipelines import launch
 from pipelines.cli import main
 
 # Where the kill falls: what is called there, and whether it is still done. In the order in which a run comes by.
@@ -34,14 +32,9 @@ PLACES: dict[str, tuple[Any, str, bool]] = {
     "evaluate, after it": (steps.evaluate, "evaluate_robustness", True),
     "compare, while the champion is fetched": (steps.compare, "fetch_champion", False),
     "decide, after it": (steps.decide.decision, "decide", True),
-    "register, while the report is logged": (tracking, "log_report", False),
-    "register, when the model is stored": (MlflowClient, "log_model_artifacts", True),
     "register, when the version is made": (MlflowClient, "create_model_version", True),
-    "register, when the version is ready": (MlflowClient, "set_model_version_tag", True),
     "register, when a line of the ledger is written": (MlflowClient, "log_param", True),
-    "register, when an alias is set": (MlflowClient, "set_registered_model_alias", True),
     "enforce": (steps.enforce, "enforce_decision", False),
-    "while the summary is made": (launch, "summarise", False),
 }
 
 

@@ -41,8 +41,7 @@ def look(folder: Path, place: str) -> None:
     except RegistryError as error:
         told = str(error)
     # Between a line of the ledger and its aliases that is told; everywhere else there is nothing to tell.
-    between = place in {"register, when a line of the ledger is written", "register, when an alias is set"}
-    assert ("interrupted" in told) is between, (place, told)
+    assert ("interrupted" in told) is (place == "register, when a line of the ledger is written"), (place, told)
 
 
 @pytest.mark.slow
@@ -81,11 +80,11 @@ def test_a_run_killed_at_every_stage(delivery: Path) -> None:
             driver.kill()
 
     *killed, last = reports
-    assert len(killed) == 14, (delivery / "log").read_text()[-3000:]
+    assert len(killed) == 9, (delivery / "log").read_text()[-3000:]
     assert {report["place"]: report["status"] for report in killed} == {r["place"]: SIGKILL for r in killed}
     assert last == {"place": None, "status": 0}, (delivery / "log").read_text()[-3000:]
     registered = mlflow_of(delivery).get_registered_model(MODEL)
     newest = max(int(version.version) for version in mlflow_of(delivery).search_model_versions(f"name = '{MODEL}'"))
     assert str(registered.aliases["champion"]) == str(newest)
     assert verify_ledger(MODEL, f"sqlite:///{delivery / 'mlflow.db'}") > 0
-    assert (delivery / "out" / "14" / "summary.json").is_file()
+    assert (delivery / "out" / "9" / "summary.json").is_file()
