@@ -149,20 +149,12 @@ def _load(name: str, config: AuditConfig, tracking_uri: str | None) -> AnyModel:
     announce(f"load: {name}")
     labels = list(config.labels) if config.labels else None
     if not name.startswith(REGISTRY):
-<<<<<<< HEAD
-        return load_any_model(name, name, labels, config.precision)
+        return load_any_model(name, name, labels, config.precision, config.model.allow)
     uri = tracking_uri or default_tracking_uri()
     with tempfile.TemporaryDirectory(prefix="musclelora-audit-") as scratch:
         with mlflow_errors(uri, f"fetch {name}"):
             folder = fetch_registered(name, uri, scratch)
-        return load_any_model(name, folder, labels, config.precision)
-=======
-        return load_any_model(name, name, labels, config.model.allow)
-    with tempfile.TemporaryDirectory(prefix="musclelora-audit-") as scratch:
-        return load_any_model(
-            name, fetch(name, tracking_uri or default_tracking_uri(), scratch), labels, config.model.allow
-        )
->>>>>>> ed8d83e (Faults over real HTTP and by SIGKILL at every stage of a run; a server from data to a served model; code in model folders refused)
+        return load_any_model(name, folder, labels, config.precision, config.model.allow)
 
 
 def _tested(model: AnyModel, config: AuditConfig) -> Tested:

@@ -30,22 +30,18 @@ class AnyModel:
 
 
 def load_any_model(
-<<<<<<< HEAD
-    name: str, location: str | Path, labels: list[str] | None, precision: InferencePrecision = "fp32"
-=======
-    name: str, location: str | Path, labels: list[str] | None, allowed: Collection[str] = ()
->>>>>>> ed8d83e (Faults over real HTTP and by SIGKILL at every stage of a run; a server from data to a served model; code in model folders refused)
+    name: str,
+    location: str | Path,
+    labels: list[str] | None,
+    precision: InferencePrecision = "fp32",
+    allowed: Collection[str] = (),
 ) -> AnyModel:
     """A classifier from a folder, or under a hub name; `name` is what it is called in reports.
 
     In a folder it may lie in `model/`, where this project's trainings and MLflow put it. `labels` are its labels in the
-<<<<<<< HEAD
-    order of its outputs; without them its config must name them. Raises `ModelError` for pickled weights, code of its
-    own, a head that was never trained, a tokenizer that cannot pad, or labels that nobody knows.
-=======
     order of its outputs; without them its config must name them. Raises `ModelError` for pickles and code of its own
-    that `allowed` does not name, a head that was never trained, or labels that nobody knows.
->>>>>>> ed8d83e (Faults over real HTTP and by SIGKILL at every stage of a run; a server from data to a served model; code in model folders refused)
+    that `allowed` does not name, a head that was never trained, a tokenizer that cannot pad, or labels that nobody
+    knows.
     """
     folder = _folder(Path(location)) if Path(location).is_dir() else None
     if folder is not None and not list(folder.glob(WEIGHTS)):

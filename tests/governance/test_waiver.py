@@ -153,3 +153,14 @@ def test_a_waiver_that_does_not_count_is_told(
 
     with pytest.raises(WaiverError, match=message):
         check_waivers([a_waiver(key, **fields)], policy.waiver_keys, "reviews", now)
+
+
+def test_a_waiver_covers_a_bound_that_is_beyond_it_by_the_rounding_alone(ann: tuple[Path, Policy]) -> None:
+    key, policy = ann
+    only = {"max_asr": None, "max_asr_over_floor": None, "max_cacc_drop": None}
+    lowest = a_report().candidate.cacc.model_copy(update={"value": 0.0, "lower95": 0.0})
+    report = a_report().model_copy(update={"candidate": a_report().candidate.model_copy(update={"cacc": lowest})})
+    fields: dict[str, Any] = {"rule": "min_cacc", "evidence": None, "attack": None}
+
+    assert decide(report, policy.model_copy(update=only), [a_waiver(key, value=1e-9, **fields)]).decision == "accepted"
+    assert decide(report, policy.model_copy(update=only), [a_waiver(key, value=2e-9, **fields)]).decision == "refused"
