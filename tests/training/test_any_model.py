@@ -106,7 +106,7 @@ def no_tokenizer(folder):
     [
         (pickled, "holds no safetensors weights. Pickled weights are refused, since loading them runs code"),
         (bare_encoder, "no trained weights for classifier.*it is a backbone.*Name the fine-tuned model"),
-        (own_code, "cannot be loaded as a text classifier"),
+        (own_code, "holds config.json, own.py: pickles, or code that comes with the model"),
         (cut_short, "cannot be loaded as a text classifier"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded as a text classifier"),
         (lambda folder: (folder / "config.json").unlink(), "cannot be loaded as a text classifier"),
