@@ -34,6 +34,7 @@ from musclelora.governance.decision import decide
 from musclelora.governance.policy import Policy
 from musclelora.training.backbone import resolve_backbone
 from musclelora.training.defended_model import DefendedModel
+from musclelora.training.recipes import InferencePrecision
 from musclelora.validation.token_scan import suspects_of
 from musclelora.validation.trusted_model import TokenScan
 
@@ -41,16 +42,16 @@ SEED, SEARCH_SECONDS = 42, 240.0
 VERDICTS = {"accepted": "safe", "refused": "unsafe", "inconclusive": "inconclusive"}
 PARTS = [
     *(("named", name) for name in (*ATTACKS, CLEAN)),
-    *(("unnamed", name) for name in ("addsent", "badnets", CLEAN)),
     *(("search", name) for name in ("addsent", CLEAN)),
+    *(("unnamed", name) for name in ("addsent", "badnets", CLEAN)),
 ]
 
 
 class Audits:
     """The floor, loaded once, and an audit of each part."""
 
-    def __init__(self, bench: Bench, search_seconds: float) -> None:
-        self.bench, self.search_seconds = bench, search_seconds
+    def __init__(self, bench: Bench, search_seconds: float, precision: InferencePrecision) -> None:
+        self.bench, self.search_seconds, self.precision = bench, search_seconds, precision
         self.models: dict[str, DefendedModel] = {}
         self._tested: dict[str, Tested] = {}
 
@@ -63,7 +64,7 @@ class Audits:
         """As an audit sees it: its files, not its training. Kept, with what it answered."""
         if name not in self._tested:
             model = self.model(name)
-            self._tested[name] = Tested(model.load(), model.record.label_names, MAX_LENGTH)
+            self._tested[name] = Tested(model.load(self.precision), model.record.label_names, MAX_LENGTH)
         return self._tested[name]
 
     def report(self, part: str, name: str) -> RobustnessReport:
@@ -88,12 +89,13 @@ class Audits:
             bench.test,
             triggers,
             about=about,
+            precision=self.precision,
             **{"ready_made": {}} | options,
         )
 
     def key(self, part: str, name: str) -> str:
         decides = [part, self.model(name).sha256, self.model(FLOOR).sha256, self.bench.test.sha256, str(SEED)]
-        decides.append(str(self.search_seconds) if part == "search" else "")
+        decides += [str(self.search_seconds) if part == "search" else "", self.precision]
         return hashlib.sha256(" ".join(decides).encode()).hexdigest()[:16]
 
 
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/sst2"))
     parser.add_argument("--quick", action="store_true", help="the same code on 200 rows, a search of 20 seconds")
     parser.add_argument("--minutes", type=float, default=60, help="start no part after this")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the evaluation")
     given = parser.parse_args()
     set_verbosity_error()
     disable_progress_bar()
@@ -152,7 +155,7 @@ def main() -> None:
         journal=results.FOLDER / f"{name}.jsonl",
         quick_rows=200 if given.quick else None,
     )
-    audits = Audits(bench, 20 if given.quick else SEARCH_SECONDS)
+    audits = Audits(bench, 20 if given.quick else SEARCH_SECONDS, given.precision)
     file, deadline = results.FOLDER / f"{name}.json", time.monotonic() + 60 * given.minutes
     before = json.loads(file.read_text(encoding="utf-8"))["audits"] if file.exists() else {}
     done: dict[str, Any] = {}
@@ -177,6 +180,7 @@ def main() -> None:
     config = {
         "seed": SEED,
         "search_seconds": audits.search_seconds,
+        "precision": given.precision,
         "quick": given.quick,
         "threads": torch.get_num_threads(),
     }
