@@ -16,16 +16,17 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 
 from musclelora.training import checkpoints
 from musclelora.training.alignment import align, alignment_mode, mean_norm, raw_share
-from musclelora.training.batches import LengthGrouped, References, joined
+from musclelora.training.batches import LengthGrouped, References, cut_by_length, joined, rows_of
 from musclelora.training.defended_model import EpochMetrics
 from musclelora.training.dropout import Masks, fast_dropout
 from musclelora.training.first_token import first_token_only
 from musclelora.training.frequency import FrequencyObserver, FrequencyPoint
 from musclelora.training.one_pass import Split, covers, one_pass
+from musclelora.training.products import onednn_products
 from musclelora.training.recipes import GradientAlignment
 from musclelora.training.rounded import frozen_in_bf16
 
-TOKENS_PER_PASS = 1024  # on CPUs: larger passes are no faster there, and need more memory
+TOKENS_PER_PASS = 1024  # at most, on CPUs: larger passes are no faster there, and need more memory
 CHECKPOINT_SECONDS = 120.0  # at most so much of a killed training is done again
 DEV_EVALUATIONS = 10  # at most, per training: thirty epochs over few rows would spend their time on the dev rows
 
@@ -90,6 +91,8 @@ class AlignedTrainer(Trainer):
                 faster.enter_context(fast_dropout(model, self.masks))
             if self.args.bf16:
                 faster.enter_context(frozen_in_bf16(model))
+            if self.args.device.type == "cpu":
+                faster.enter_context(onednn_products(model, torch.bfloat16 if self.args.bf16 else torch.float32))
             if self.passes == 1:
                 faster.enter_context(one_pass(model, self._split))
             return super().train(*args, **kwargs)
@@ -136,17 +139,12 @@ class AlignedTrainer(Trainer):
         self._modes[mode] += 1
 
     def _plain_step(self, model: nn.Module, inputs: dict[str, Any], items: Tensor | int | None) -> Tensor:
-        """The Trainer's step, in as many equal parts as keep each within `TOKENS_PER_PASS`; the mean loss."""
-        rows, width = inputs["input_ids"].shape
-        parts = self._parts(rows, width)
-        while rows % parts:
-            parts += 1
-        accumulated, size = self.current_gradient_accumulation_steps, rows // parts
-        self.current_gradient_accumulation_steps = accumulated * parts
-        losses = [
-            super(AlignedTrainer, self).training_step(model, _rows(inputs, i * size, (i + 1) * size), items)
-            for i in range(parts)
-        ]
+        """The Trainer's step, in parts; the mean loss."""
+        accumulated, rows, losses = self.current_gradient_accumulation_steps, len(inputs["labels"]), []
+        for part in self._parts(inputs):
+            # What the Trainer divides a mean loss by: a part counts by its share of the rows.
+            self.current_gradient_accumulation_steps = accumulated * rows / len(part["labels"])
+            losses.append(super().training_step(model, part, items))
         self.current_gradient_accumulation_steps = accumulated
         return torch.stack(losses).sum()
 
@@ -157,35 +155,23 @@ class AlignedTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         batch = self._prepare_inputs(references.next(inputs["input_ids"].shape[1]))
         rows, trusted = len(inputs["labels"]), len(batch["labels"])
-        width = max(inputs["input_ids"].shape[1], batch["input_ids"].shape[1])
-        parts = self._parts(rows + trusted, width)
-        losses = []
-        for i in range(parts):
-            part = _rows(inputs, rows * i // parts, rows * (i + 1) // parts)
-            other = _rows(batch, trusted * i // parts, trusted * (i + 1) // parts)
-            both = joined(part, other, tokenizer.pad_token_id, tokenizer.padding_side)
-            cut = len(part["labels"])
-            with self._split.at(cut, cut + len(other["labels"])):
-                with self.compute_loss_context_manager():
-                    logits = model(**both).logits.float()
-                loss = cross_entropy(logits[:cut], part["labels"], reduction="sum") / rows
-                loss = loss / self.current_gradient_accumulation_steps
-                reference_loss = cross_entropy(logits[cut:], other["labels"], reduction="sum") / trusted
-                self.accelerator.backward(loss + reference_loss)
-            losses.append(torch.stack([loss.detach(), reference_loss.detach()]))
+        both = joined(inputs, batch, tokenizer.pad_token_id, tokenizer.padding_side)
+        with self._split.at(rows, rows + trusted):
+            with self.compute_loss_context_manager():
+                logits = model(**both).logits.float()
+            loss = cross_entropy(logits[:rows], inputs["labels"]) / self.current_gradient_accumulation_steps
+            reference_loss = cross_entropy(logits[rows:], batch["labels"])
+            self.accelerator.backward(loss + reference_loss)
         left = self._split.references
-        total = torch.stack(losses).sum(0)
-        self._keep_references(total[1], [left.pop(p, torch.zeros_like(p)) for p in self._trained()])
-        return total[0]
+        self._keep_references(reference_loss.detach(), [left.pop(p, torch.zeros_like(p)) for p in self._trained()])
+        return loss.detach()
 
     def _second_pass(self, model: nn.Module, references: References) -> None:
         """Loss and gradients of the next trusted batch; leaves every `.grad` alone."""
         batch: Any = self._prepare_inputs(references.next())
-        rows, width = batch["input_ids"].shape
-        trained, plain, parts = self._trained(), self.accelerator.unwrap_model(model), self._parts(rows, width)
+        trained, plain, rows = self._trained(), self.accelerator.unwrap_model(model), len(batch["labels"])
         total, summed = torch.zeros((), device=self.args.device), [torch.zeros_like(p) for p in trained]
-        for i in range(parts):
-            part = _rows(batch, rows * i // parts, rows * (i + 1) // parts)
+        for part in self._parts(batch):
             labels = part.pop("labels")
             with self.compute_loss_context_manager():
                 logits = plain(**part).logits.float()
@@ -195,11 +181,13 @@ class AlignedTrainer(Trainer):
             summed = [s if g is None else s + g for s, g in zip(summed, gradients, strict=True)]
         self._keep_references(total, summed)
 
-    def _parts(self, rows: int, width: int) -> int:
-        """How many parts a batch is computed in, for the same gradient with less memory."""
+    def _parts(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """On CPUs a batch is computed in parts, each padded for itself: the same gradient from fewer tokens."""
         if self.args.device.type != "cpu" or self.args.world_size > 1:
-            return 1
-        return min(rows, math.ceil(rows * width / TOKENS_PER_PASS))
+            return [batch]
+        lengths = batch["attention_mask"].sum(1).numpy()
+        side = self.processing_class.padding_side  # type: ignore[union-attr]
+        return [rows_of(batch, part, side) for part in cut_by_length(lengths, TOKENS_PER_PASS)]
 
     def _keep_references(self, loss: Tensor, gradients: list[Tensor]) -> None:
         """Averaged over processes, and only for tensors that training reached."""
@@ -296,10 +284,6 @@ class AlignedTrainer(Trainer):
         if self.alignment is not None and self.alignment.reference_every > 1:
             kept = checkpoints.read_tensors(folder, "references")
             self._reference_gradients = [kept[str(i)].to(self.args.device) for i in range(len(kept))]
-
-
-def _rows(batch: dict[str, Any], start: int, end: int) -> dict[str, Any]:
-    return {name: values[start:end] for name, values in batch.items()}
 
 
 class _Moments(TrainerCallback):

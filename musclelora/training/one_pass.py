@@ -5,7 +5,7 @@ g_train = gy[:n]^T x[:n],  g_ref = gy[n:]^T x[n:].  Where every trained tensor i
 the scaling), one pass over both batches gives both gradients; the loss is mean(train rows) + mean(reference rows).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,24 +88,42 @@ def covers(model: PreTrainedModel) -> bool:
 @contextmanager
 def one_pass(model: nn.Module, split: Split) -> Iterator[None]:
     """Within the block the layers that can be split are, wherever `split.row` is set."""
-    changed = [module for module in model.modules() if _weights(module)]
-    for module in changed:
-        maker: Any = _lora_forward if isinstance(module, LoraLinear) else _scaling_forward
-        module.forward = maker(module, split)
+    forwards: dict[nn.Module, Any] = {}
+    for module in model.modules():
+        if _weights(module):
+            maker: Any = _lora_forward if isinstance(module, LoraLinear) else _scaling_forward
+            forwards[module] = maker(module, split)
+    with replaced(forwards):
+        yield
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Tensor]]) -> Iterator[None]:
+    """Within the block these modules compute so; after it as before."""
+    former = {module: module.__dict__.get("forward") for module in forwards}
+    for module, forward in forwards.items():
+        module.forward = forward
     try:
         yield
     finally:
-        for module in changed:
+        for module, before in former.items():
             del module.forward
+            if before is not None:
+                module.forward = before
 
 
 def _weights(module: nn.Module) -> list[nn.Parameter]:
     if isinstance(module, RadialScalingLinear):
         return [module.left, module.right]
-    if isinstance(module, LoraLinear) and list(module.lora_A) == module.active_adapters and not module.lora_variant:
-        layers: list[Any] = [part[name] for name in module.active_adapters for part in (module.lora_A, module.lora_B)]
-        return [layer.weight for layer in layers] if all(layer.bias is None for layer in layers) else []
-    return []
+    return lora_weights(module) if isinstance(module, LoraLinear) else []
+
+
+def lora_weights(module: LoraLinear) -> list[nn.Parameter]:
+    """A and B of each active adapter where the layer computes W x + b + scaling * B A x and nothing else, else none."""
+    if list(module.lora_A) != module.active_adapters or module.lora_variant:
+        return []
+    layers: list[Any] = [part[name] for name in module.active_adapters for part in (module.lora_A, module.lora_B)]
+    return [layer.weight for layer in layers] if all(layer.bias is None for layer in layers) else []
 
 
 def _lora_forward(module: Any, split: Split) -> Callable[..., Tensor]:

@@ -1,8 +1,12 @@
+import itertools
+
 import numpy as np
+import pytest
+import torch
 from datasets import Dataset
 
 from musclelora.seeding import generator
-from musclelora.training.batches import LengthGrouped, References, length_grouped
+from musclelora.training.batches import PASS_OVERHEAD, LengthGrouped, References, cut_by_length, length_grouped, rows_of
 
 
 def test_rows_of_like_length_meet_and_each_row_comes_once():
@@ -63,3 +67,38 @@ def test_a_restored_state_goes_on_with_the_same_batches():
 
 def test_fewer_trusted_rows_than_a_batch_are_all_taken():
     assert sorted(references(size=64).next()) == list(range(10))
+
+
+def cost(sizes, longest):
+    starts = np.cumsum([0, *sizes[:-1]])
+    return sum(size * longest[start] + PASS_OVERHEAD for size, start in zip(sizes, starts, strict=True))
+
+
+@pytest.mark.parametrize("lengths", [[9, 60, 8, 55, 7, 10], [5] * 6, [40, 10, 200, 90, 100, 11], [300, 20, 20]])
+def test_a_batch_is_cut_as_cheaply_as_any_cut_of_its_sorted_rows(lengths):
+    parts = cut_by_length(np.array(lengths), 220)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
+    longest, n = sorted(lengths, reverse=True), len(lengths)
+    costs = []
+    for cuts in itertools.chain.from_iterable(itertools.combinations(range(1, n), k) for k in range(n)):
+        sizes = np.diff([0, *cuts, n]).tolist()
+        starts = np.cumsum([0, *sizes[:-1]])
+        if all(size == 1 or size * longest[start] <= 220 for size, start in zip(sizes, starts, strict=True)):
+            costs.append(cost(sizes, longest))
+    assert cost([len(part) for part in parts], longest) == min(costs)
+
+
+def test_rows_of_one_length_are_not_cut_and_a_row_too_long_is_alone():
+    assert [part.tolist() for part in cut_by_length(np.array([5] * 6), 1000)] == [[0, 1, 2, 3, 4, 5]]
+    assert [part.tolist() for part in cut_by_length(np.array([20, 300, 20]), 100)] == [[1], [0, 2]]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_part_is_padded_to_its_own_longest_row(side):
+    ids = [[5, 6, 7], [8, 0, 0], [9, 4, 0]] if side == "right" else [[5, 6, 7], [0, 0, 8], [0, 9, 4]]
+    labels = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # as wide as the rows
+    batch = {"input_ids": torch.tensor(ids), "attention_mask": (torch.tensor(ids) > 0).long(), "labels": labels}
+    part = rows_of(batch, np.array([2, 1]), side)
+    assert part["input_ids"].tolist() == ([[9, 4], [8, 0]] if side == "right" else [[9, 4], [0, 8]])
+    assert part["attention_mask"].sum(1).tolist() == [2, 1]
+    assert torch.equal(part["labels"], labels[[2, 1]])

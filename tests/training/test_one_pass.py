@@ -1,5 +1,6 @@
 """One pass over training and reference rows gives the gradients of two."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,7 +9,7 @@ from musclelora.adapters.radial_scaling import RadialScalingLinear
 from musclelora.errors import ModelError
 from musclelora.training import aligned_trainer, fit
 from musclelora.training.backbone import load_backbone
-from musclelora.training.batches import joined
+from musclelora.training.batches import cut_by_length, joined
 from musclelora.training.one_pass import Split, covers, one_pass
 from tests.tiny import rows, tiny_backbone, trusted_rows
 from tests.training.test_fit import recipe
@@ -74,12 +75,20 @@ def test_one_pass_equals_two(tmp_path, accumulation):
         torch.testing.assert_close(p, other, atol=1e-4, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-def test_a_batch_computed_in_parts_gives_the_gradient_of_the_whole(tmp_path, passes, monkeypatch):
-    _, whole = trainer_of(tmp_path, passes)
-    monkeypatch.setattr(aligned_trainer, "TOKENS_PER_PASS", 30)
-    trainer, parts = trainer_of(tmp_path, passes)
-    assert trainer._parts(16, 8) == 5
+def test_a_batch_computed_in_parts_gives_the_gradient_of_the_whole(tmp_path, monkeypatch):
+    cut = []
+
+    def counted(lengths, most_tokens):
+        cut.append(cut_by_length(lengths, most_tokens))
+        return cut[-1]
+
+    monkeypatch.setattr(aligned_trainer, "cut_by_length", lambda lengths, _: [np.arange(len(lengths))])
+    _, whole = trainer_of(tmp_path, 2)
+    monkeypatch.setattr(aligned_trainer, "cut_by_length", counted)
+    monkeypatch.setattr(aligned_trainer, "TOKENS_PER_PASS", 50)
+    _, parts = trainer_of(tmp_path, 2)
+    assert len(cut) == 8
+    assert any(len({len(part) for part in of_batch}) > 1 for of_batch in cut)  # of unequal sizes
     for (raw, references, loss), (raw2, references2, loss2) in zip(whole, parts, strict=True):
         for name in raw:
             torch.testing.assert_close(raw[name], raw2[name], atol=1e-7, rtol=1e-3)
