@@ -48,9 +48,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """gy^T x, [out, in], summed over rows; gy [rows, out], x [rows, in]."""
+    gradient, x = _filled(gradient), _filled(x)
     if gradient.dtype != torch.float32:
         return gradient.T @ x
-    gradient, x = _filled(gradient), _filled(x)
     if gradient.shape[1] <= x.shape[1]:
         return _onednn(gradient.T, x.T)
     return _onednn(x.T, gradient.T).T.contiguous()  # oneDNN is slow where the result has more rows than columns
@@ -98,24 +98,24 @@ class _Lora(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, gain: float, dtype: torch.dtype
     ) -> Tensor:
-        used = x.to(dtype).flatten(0, -2)
+        used = _filled(x.to(dtype).flatten(0, -2))
         weight, a_used, b_used = weight.to(dtype), a.to(dtype), b.to(dtype)
         low = product(used, a_used).mul_(gain)
         y = product(used, weight, None if bias is None else bias.to(dtype)).addmm_(low, b_used.T)
         ctx.save_for_backward(used, weight, a_used, b_used, low)
         ctx.gain, ctx.shape, ctx.types = gain, x.shape, (x.dtype, a.dtype, b.dtype)
-        return y.view(*x.shape[:-1], -1)
+        return y[: x.shape[:-1].numel()].view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None, None]:
         used, weight, a, b, low = ctx.saved_tensors
         x_type, a_type, b_type = ctx.types
-        gradient = gradients[0].to(used.dtype).flatten(0, -2)
+        gradient = _filled(gradients[0].to(used.dtype).flatten(0, -2))
         of_low = product(gradient, b.T).mul_(ctx.gain)
         of_a, of_b = weight_gradient(of_low, used).to(a_type), weight_gradient(gradient, low).to(b_type)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = product(gradient, weight.T).addmm_(of_low, a).view(ctx.shape).to(x_type)
+            of_x = product(gradient, weight.T).addmm_(of_low, a)[: ctx.shape[:-1].numel()].view(ctx.shape).to(x_type)
         return of_x, None, None, of_a, of_b, None, None
 
 
