@@ -8,7 +8,6 @@ Finished trainings are kept in benchmarks/results/fourier.jsonl: started again, 
 import argparse
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 
 from benchmarks import results
 from benchmarks.recipes import MAX_LENGTH, Bench, Cell
+from musclelora.comparison.memory import peak_mb, reset_peak
 from musclelora.evaluation.config import MAX_ROWS, FourierConfig
 from musclelora.evaluation.fourier import distances_of, fourier_observer, frequency_errors
 from musclelora.seeding import generator
@@ -91,7 +91,8 @@ def analyse_many_rows(data: Path, rows: int) -> None:
     bench = Bench(data=data, backbone=backbone, preset="minilm", attacks=(ATTACK,), journal=Path("unused"))
     train_texts, test_texts = bench.rows("train.csv").texts, bench.rows("test.csv").texts
     texts = (train_texts + test_texts + bench.rows(f"{ATTACK}/train.csv").texts)[:rows]
-    before, started = peak(), time.monotonic()
+    reset_peak()  # else it is that of the parent, which a new process begins with
+    before, started = peak_mb(), time.monotonic()
     model, tokenizer = load_backbone(backbone, ["0", "1"], MAX_LENGTH)
     drawn = generator(SEED, "benchmarks/fourier").random((len(texts), 2))
     labels = (drawn[:, 0] > 0.5).astype(int)
@@ -99,11 +100,8 @@ def analyse_many_rows(data: Path, rows: int) -> None:
     distances = distances_of(texts, model, tokenizer, MAX_LENGTH)
     errors = frequency_errors(distances, probabilities, labels)
     figures = {"rows": len(texts), "width": distances.width, "seconds": round(time.monotonic() - started, 1)}
-    print(json.dumps(figures | {"before_mib": before, "peak_mib": peak(), "low": errors.mean_low}))
-
-
-def peak() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    used = {"before_mib": round(before, 1), "peak_mib": round(peak_mb(), 1)}
+    print(json.dumps(figures | used | {"low": errors.mean_low}))
 
 
 def memory(data: Path, rows: int) -> dict[str, Any]:

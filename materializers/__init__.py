@@ -3,6 +3,7 @@
 A step module must import it: without that ZenML would store our dataclasses through its own fallbacks, as pickles.
 """
 
+from materializers.cell_result import CellResultMaterializer
 from materializers.defended_model import DefendedModelMaterializer
 from materializers.gate_decision import GateDecisionMaterializer
 from materializers.registered_version import RegisteredVersionMaterializer
@@ -13,6 +14,7 @@ from materializers.validation_report import ValidationReportMaterializer
 from materializers.vouching import ChampionResultMaterializer, VouchingMaterializer
 
 __all__ = [
+    "CellResultMaterializer",
     "ChampionResultMaterializer",
     "DefendedModelMaterializer",
     "GateDecisionMaterializer",

@@ -62,12 +62,12 @@ class Flips(NamedTuple):
 
 def text_dataset_page(dataset: TextDataset, title: str) -> str:
     """Rows, hash, labels, lengths, the first rows."""
-    return _render("text_dataset.html.jinja", title=title, **_dataset_facts(dataset))
+    return render("text_dataset.html.jinja", title=title, **_dataset_facts(dataset))
 
 
 def trusted_set_page(trusted: TrustedSet) -> str:
     """Who vouches and until when, then the rows."""
-    return _render("trusted_set.html.jinja", title="Trusted set", trusted=trusted, **_dataset_facts(trusted.data))
+    return render("trusted_set.html.jinja", title="Trusted set", trusted=trusted, **_dataset_facts(trusted.data))
 
 
 def validation_outcome(report: ValidationReport) -> Outcome:
@@ -78,7 +78,7 @@ def validation_outcome(report: ValidationReport) -> Outcome:
 def validation_page(report: ValidationReport) -> str:
     """The outcome, each check, what was set aside."""
     checks = sorted(report.checks, key=lambda check: -SEVERITY.index(check.outcome))
-    return _render(
+    return render(
         "validation.html.jinja",
         title="Validation report",
         report=report,
@@ -100,7 +100,7 @@ def training_page(record: TrainingRecord) -> str:
     accuracy = [epoch.dev_accuracy for epoch in curve]
     if any(value is not None for value in reference):
         loss["trusted rows (reference)"] = reference
-    return _render(
+    return render(
         "training.html.jinja",
         title=f"Training: {record.recipe.name}",
         record=record,
@@ -136,7 +136,7 @@ def robustness_page(report: RobustnessReport, decision: GateDecision | None) -> 
     """The verdict, the models side by side, then the evidence. Without a decision the page says so."""
     models = _models(report)
     evidence = _evidence(report, models)
-    return _render(
+    return render(
         "robustness.html.jinja",
         title="Robustness report",
         report=report,
@@ -151,7 +151,7 @@ def robustness_page(report: RobustnessReport, decision: GateDecision | None) -> 
 
 def decision_page(decision: GateDecision) -> str:
     """The verdict, each rule, what to do, the policy."""
-    return _render(
+    return render(
         "decision.html.jinja", title="Gate decision", decision=decision, fields=list(_fields(decision.policy))
     )
 
@@ -166,7 +166,7 @@ def registered_page(version: RegisteredVersion) -> str:
         f"export MLFLOW_TRACKING_URI={quote(tracking_uri)}",
         f"mlflow models serve -m {quote(served)} --env-manager local" if served else None,
     ]
-    return _render(
+    return render(
         "registered.html.jinja",
         title=f"{version.name}, version {version.version}",
         version=version,
@@ -185,7 +185,7 @@ def facts_page(title: str, record: BaseModel) -> str:
             facts += [(f"{field.name} {key}", value) for key, value in field.value.items()]
         else:
             facts.append((field.name, field.value))
-    return _render("facts.html.jinja", title=title, facts=facts)
+    return render("facts.html.jinja", title=title, facts=facts)
 
 
 def _dataset_facts(dataset: TextDataset) -> dict[str, Any]:
@@ -270,5 +270,5 @@ def _environment() -> Environment:
     return environment
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)

@@ -2,14 +2,16 @@
 
 import difflib
 import re
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from musclelora.data.config import AuditData, DataConfig
+from musclelora.comparison.method import Method
+from musclelora.data.config import AuditData, CompareData, DataConfig
 from musclelora.data.normalise import Label
 from musclelora.data.readers import resolve
 from musclelora.errors import ConfigError, did_you_mean
@@ -24,6 +26,7 @@ PATH_KEYS = ("train", "dev", "test", "dataset")
 # user:password@ of any address, and whatever stands before the @ of a web address: tokens are given so.
 SECRET = re.compile(r"://[^/\s@]*:[^/\s]*@|https?://[^/\s]+@")
 Config = TypeVar("Config", bound=Frozen)
+GridName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._+-]{0,39}$")]
 
 
 class ModelConfig(Frozen):
@@ -133,6 +136,29 @@ class AuditConfig(Frozen):
         return self
 
 
+class CompareConfig(Frozen):
+    """All of a comparison: every method under every attack, on every dataset and backbone, with every seed."""
+
+    name: str = Field("compare", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    methods: list[Method] = Field(min_length=1, description="names of recipes and defences, or sections of their own")
+    attacks: list[str] = Field(min_length=1)
+    datasets: dict[GridName, CompareData] = Field(min_length=1)
+    backbones: dict[GridName, ModelConfig] = Field({"default": ModelConfig()}, min_length=1)
+    preset: str = Field("auto", description="of every recipe that names none; auto = the preset of each backbone")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([1], min_length=1)
+    tracking: TrackingConfig = TrackingConfig()
+    stack: str | None = Field(None, description="name of the ZenML stack; none = the active one")
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "CompareConfig":
+        listed = {"method": [m.name for m in self.methods], "attack": self.attacks, "seed": map(str, self.seeds)}
+        for what, names in listed.items():
+            twice = next((name for name, times in Counter(names).items() if times > 1), None)
+            if twice is not None:
+                raise ValueError(f"the {what} {twice!r} is listed twice: give a second one of the same kind a `name`.")
+        return self
+
+
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     """Read a YAML file, apply `a.b=c` overrides, resolve relative paths against the file's folder, and check all.
 
@@ -148,6 +174,11 @@ def load_audit_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Audi
     return _validated(AuditConfig, Path(path), overrides)
 
 
+def load_compare_config(path: str | Path, overrides: tuple[str, ...] = ()) -> CompareConfig:
+    """The same for a comparison."""
+    return _validated(CompareConfig, Path(path), overrides)
+
+
 def _validated(kind: type[Config], path: Path, overrides: tuple[str, ...]) -> Config:
     raw = _read_yaml(path)
     for override in overrides:
@@ -160,6 +191,10 @@ def _validated(kind: type[Config], path: Path, overrides: tuple[str, ...]) -> Co
     _resolve_model(raw, "floor", path.parent)
     if isinstance(raw.get("validation"), dict):
         _resolve_model(raw["validation"].get("trusted_model"), "encoder", path.parent)
+    for data in _sections(raw.get("datasets")):
+        _resolve_paths(data, path.parent)
+    for model in _sections(raw.get("backbones")):
+        _resolve_model(model, "base", path.parent)
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -245,12 +280,17 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: the value is not YAML.") from error
 
 
+def _sections(named: Any) -> list[Any]:
+    return list(named.values()) if isinstance(named, dict) else []
+
+
 def _resolve_paths(data: Any, folder: Path) -> None:
     """Local paths of the data section become absolute: they are relative to the YAML file, not to who runs it."""
     if not isinstance(data, dict):
         return
-    ready_made = data.get("triggered")
-    triggered = [(ready_made, attack) for attack in ready_made] if isinstance(ready_made, dict) else []
+    named = data.get("triggered")
+    triggered = [(named, attack) for attack in named] if isinstance(named, dict) else []
+    triggered += [(files, key) for files in _sections(data.get("ready_made")) for key in ("train", "triggered")]
     for section, key in [*((data, key) for key in PATH_KEYS), (data.get("trusted"), "path"), *triggered]:
         if isinstance(section, dict) and isinstance(section.get(key), str) and "://" not in section[key]:
             resolved = resolve(section[key], folder)

@@ -93,6 +93,21 @@ def audit(
 
 
 @main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in seeds=[1,2,3].")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder for results.json, tables and page.  [runs/<time>-NAME]"
+)
+@click.option("--dry-run", is_flag=True, help="Check config, weights, defences, stack and MLflow; start nothing.")
+def compare(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
+    """Train every method under every attack, as CONFIG says, and rank them. Finished cells are not trained again."""
+    try:
+        sys.exit(_compare(config, overrides, output, dry_run))
+    except (Exception, KeyboardInterrupt) as error:
+        _fail(error)
+
+
+@main.command()
 @click.argument("name")
 @click.argument("version")
 @_tracking
@@ -224,6 +239,30 @@ def _audit(
         click.echo(f"- {reason}")
     click.echo(f"summary.json and the page are in {audited.folder} (start with {audited.folder / 'robustness.html'})")
     return exit_code(audited.summary.status)
+
+
+def _compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> int:
+    from musclelora.config import load_compare_config
+
+    config = load_compare_config(path, overrides)
+    from transformers.utils.logging import disable_progress_bar
+
+    from pipelines.compare import prepare_comparison, run_comparison
+    from pipelines.table import aligned
+
+    disable_progress_bar()
+    prepared = prepare_comparison(config)
+    if dry_run:
+        click.echo(f"The configuration is sound: {len(prepared.cells)} cells to train. Nothing was started.")
+        return 0
+    compared = run_comparison(prepared, output or _folder(config.name))
+    for group in compared.comparison.groups:
+        click.echo(f"{group.dataset}, {group.backbone}\n{aligned(group.cells)}")
+    for failure in compared.comparison.failures:
+        click.echo(f"No result: {failure.cell.id}: {failure.reason}")
+    click.echo(f"{len(compared.cached)} of {len(prepared.cells)} cells came from the cache.")
+    click.echo(f"results.json, tables and the page are in {compared.folder} (start with comparison.html there)")
+    return 1 if compared.comparison.failures else 0
 
 
 def _folder(name: str) -> Path:

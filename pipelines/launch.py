@@ -63,11 +63,11 @@ def prepare(config: RunConfig) -> Prepared:
     """Resolve weights, recipes, attacks, target, stack and MLflow; raises a `MuscleLoRAError` for what is wrong."""
     for attack in [*config.attacks, *config.evaluation.drills]:
         attack_by_name(attack)
-    _use_stack(config.stack)
+    use_stack(config.stack)
     held = {"quantization": config.model.quantization, "gradient_checkpointing": config.model.gradient_checkpointing}
     backbone = resolve_backbone(config.model.base, config.model.allow).model_copy(update=held)
     encoder = resolve_backbone(config.validation.trusted_model.encoder or config.model.base, config.model.allow)
-    preset = _preset(backbone, config.recipe.preset)
+    preset = preset_of(backbone, config.recipe.preset)
     target = _target(config)
     check_reachable(_tracking_uri(config))
     signing_key()  # one that cannot be used is told before anything is trained
@@ -109,7 +109,7 @@ def launch(prepared: Prepared, output: Path) -> Finished:
     configured = training_pipeline.with_options(
         run_name=run_name, extra={"tracking": for_the_record(config.tracking, _tracking_uri(config))}
     )
-    with _scratch():
+    with scratch():
         try:
             configured(
                 config=config,
@@ -126,7 +126,7 @@ def launch(prepared: Prepared, output: Path) -> Finished:
 
 
 @contextmanager
-def _scratch() -> Iterator[None]:
+def scratch() -> Iterator[None]:
     """All temporary files of this process in one folder, removed at the end: libraries leave copies of models there."""
     former = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="musclelora-run-") as folder:
@@ -206,7 +206,7 @@ def _tracking_uri(config: RunConfig) -> str:
     return config.tracking.uri or default_tracking_uri()
 
 
-def _use_stack(name: str | None) -> None:
+def use_stack(name: str | None) -> None:
     """Make `name` the active stack of this process only."""
     if name is None:
         return
@@ -216,7 +216,7 @@ def _use_stack(name: str | None) -> None:
     os.environ["ZENML_ACTIVE_STACK_ID"] = str(stacks[name])
 
 
-def _preset(backbone: Backbone, chosen: str) -> str:
+def preset_of(backbone: Backbone, chosen: str) -> str:
     """The preset for the backbone's family and size, unless one is chosen; its config must be readable either way."""
     try:
         settings = AutoConfig.from_pretrained(backbone.location)

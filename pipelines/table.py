@@ -1,5 +1,7 @@
 """The run's result as a table for the terminal, and the exit code that goes with it."""
 
+from collections.abc import Sequence
+
 from materializers.wording import visible
 from musclelora.evaluation.report import ModelResult, Rate, RobustnessReport
 from musclelora.summary import Status, Summary
@@ -30,7 +32,7 @@ def results_table(report: RobustnessReport, summary: Summary, validation: Valida
         lines.append(
             ("drill", "", "", name, *rates, _rate(drill.untriggered), "" if drill.conclusive else "inconclusive")
         )
-    return _aligned([*lines, *_probe_lines(report)])
+    return aligned([*lines, *_probe_lines(report)])
 
 
 def audit_table(report: RobustnessReport, summary: Summary) -> str:
@@ -40,7 +42,7 @@ def audit_table(report: RobustnessReport, summary: Summary) -> str:
         lines += _lines(NAMES[role], model, "-")
     lines += _lines("audited", report.candidate, summary.gate.decision)
     verdict = f"Verdict: {VERDICTS[summary.status]} (the gate says {summary.status}) on what was tested."
-    return f"{_aligned([*lines, *_probe_lines(report)])}\n{verdict}"
+    return f"{aligned([*lines, *_probe_lines(report)])}\n{verdict}"
 
 
 def _probe_lines(report: RobustnessReport) -> list[tuple[str, ...]]:
@@ -61,8 +63,9 @@ def _probe_lines(report: RobustnessReport) -> list[tuple[str, ...]]:
     ]
 
 
-def _aligned(lines: list[tuple[str, ...]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """The first line is the head; columns as wide as their longest text."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([padded[0], "  ".join("-" * width for width in widths), *padded[1:]])
 

@@ -122,6 +122,38 @@ class AuditData(DataConfig):
         return self
 
 
+class ReadyMade(Frozen):
+    """Files of an attack that somebody made: `train` with its poison, and `triggered` test rows of other classes."""
+
+    train: str
+    triggered: str
+
+
+class CompareData(DataConfig):
+    """A dataset of a comparison: `target` is the label that attacks aim at, `rate` the share of rows they poison.
+
+    `trusted_from_dev` draws so many trusted rows out of the dev rows with each seed, where no trusted file is named:
+    for benchmarks, which vouch for their dev rows. `train_rows` takes so many training rows only.
+    """
+
+    target: Label
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    trusted_from_dev: Rows | None = None
+    train_rows: Rows | None = None
+    ready_made: dict[str, ReadyMade] = Field({})
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "CompareData":
+        if self.demonstration is not None:
+            raise ValueError("`demonstration` is of a run: a comparison poisons the rows itself, with each attack.")
+        if self.trusted_from_dev is None:
+            _check_form(self)
+            return self
+        if self.trusted is not None or None in (self.train, self.dev, self.test):
+            raise ValueError("`trusted_from_dev` needs the files `train`, `dev` and `test`, and no file `trusted`.")
+        return self
+
+
 def _check_form(config: DataConfig) -> None:
     """Either one dataset and its split, or files of their own."""
     one_dataset = [name for name in ("dataset", "split") if getattr(config, name) is not None]

@@ -160,7 +160,7 @@ def log_record(tracking_uri: str, run_id: str, record: TrainingRecord) -> None:
     fields = record.model_dump(
         mode="json", exclude={"curve", "frequencies", "seconds", "logit_difference", "best_epoch"}
     )
-    params = [Param(key, value[:_PARAM_LENGTH]) for key, value in _flat(fields)]
+    params = [Param(key, value[:_PARAM_LENGTH]) for key, value in flat(fields)]
     now = int(time.time() * 1000)
     metrics = [
         Metric(key, value, now, epoch.epoch)
@@ -225,10 +225,10 @@ def _end(client: MlflowClient, run_id: str, status: str) -> None:
         client.set_terminated(run_id, status)
 
 
-def _flat(item: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(item: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as `outer.inner` and text."""
     for key, value in item.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,186 @@
+"""Baseline defences x attack: `python -m benchmarks.defenses --data ../shared/data/sst2 [--quick] [--minutes 30]`.
+
+The grid of `musclelora compare` without ZenML, on the ready-made poisoned sets of the data folder (what it holds is in
+benchmarks/recipes.py). Each finished cell is a line of benchmarks/results/defenses.jsonl under the hash of all that
+decides it: started again, the command goes on where it stopped. A cell that fails is in the result with its reason,
+and is tried again. The rows go to benchmarks/results/defenses.json, the table to docs/benchmarks.md.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from benchmarks import results
+from benchmarks.recipes import ATTACKS, MAX_LENGTH, backbone_name
+from benchmarks.recipes_tables import write_section
+from musclelora.comparison.deliver import attacked, deliver
+from musclelora.comparison.grid import grid
+from musclelora.comparison.measure import measure
+from musclelora.comparison.method import Method
+from musclelora.comparison.record import CLEAN, Cell, CellResult, Failure
+from musclelora.comparison.results import compared
+from musclelora.comparison.tables import markdown
+from musclelora.data.config import CompareData, ReadyMade
+from musclelora.data.records import TextDataset
+from musclelora.defenses.registry import all_defenses
+from musclelora.errors import MuscleLoRAError
+from musclelora.ingest import Delivery
+from musclelora.training.backbone import resolve_backbone
+from musclelora.training.presets import auto_preset
+
+RECIPES = ("none", "trusted-only", "musclelora", "musclelora-guided")
+QUICK = ("none", "z-def", "strip")
+LANGUAGE_MODEL = Path.home() / ".cache/musclelora/backbones/smollm2-135m"  # python -m benchmarks.backbones smollm2-135m
+DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+HEADING = """## Defences and attacks
+
+`python -m benchmarks.defenses --data ../shared/data/sst2`. The same sets, trusted rows and floors as above; a defence
+acts on the recipe `none`. The last columns are ranks in a paired bootstrap ([compare.md](compare.md))."""
+
+
+def folder_data(folder: Path, attacks: Sequence[str], train_rows: int | None) -> CompareData:
+    """The data folder as a dataset of a comparison."""
+
+    def ready(attack: str) -> ReadyMade:
+        return ReadyMade(train=str(folder / attack / "train.csv"), triggered=str(folder / attack / "test_poisoned.csv"))
+
+    return CompareData(
+        train=str(folder / "train.csv"),
+        dev=str(folder / "dev.csv"),
+        test=str(folder / "test.csv"),
+        trusted_from_dev=96,
+        target="1",
+        train_rows=train_rows,
+        ready_made={attack: ready(attack) for attack in attacks},
+    )
+
+
+class Journal:
+    """Finished cells by key, one JSON line each; all written at once, so that a kill leaves no half line."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        self.done: dict[str, dict[str, Any]] = {line["key"]: line for line in map(json.loads, lines)}
+
+    def add(self, key: str, result: CellResult) -> None:
+        self.done[key] = {"key": key, "commit": results.commit(), "result": result.model_dump(mode="json")}
+        new = self._file.with_suffix(".new")
+        new.parent.mkdir(exist_ok=True)
+        new.write_text("".join(json.dumps(line) + "\n" for line in self.done.values()), encoding="utf-8")
+        new.replace(self._file)
+
+    def result(self, key: str) -> CellResult:
+        return CellResult.model_validate(self.done[key]["result"])
+
+
+class Bench:
+    """The rows of the folder, read once."""
+
+    def __init__(self, data: CompareData, attacks: Sequence[str], test_rows: int | None) -> None:
+        self._data, self.attacks, self._test_rows = data, attacks, test_rows
+        self._delivered, self._attacked = cache(self._deliver), cache(self._attack)
+
+    def _deliver(self, seed: int) -> Delivery:
+        given = deliver(self._data, seed)
+        return Delivery(given.train, self._some(given.dev), self._some(given.test), given.trusted)
+
+    def _attack(self, attack: str, seed: int) -> tuple[TextDataset, TextDataset]:
+        given = self._delivered(seed)
+        poisoned, triggered = attacked(self._data, given.train, given.test, attack, seed)
+        return poisoned, self._some(triggered)
+
+    def _some(self, rows: TextDataset) -> TextDataset:
+        return (
+            rows if self._test_rows is None else TextDataset(rows.rows.select(range(min(len(rows), self._test_rows))))
+        )
+
+    def inputs(self, cell: Cell) -> tuple[TextDataset, Delivery, dict[str, TextDataset]]:
+        given, asked = self._delivered(cell.seed), self.attacks if cell.attack == CLEAN else [cell.attack]
+        rows = given.train if cell.attack == CLEAN else self._attacked(cell.attack, cell.seed)[0]
+        return rows, given, {attack: self._attacked(attack, cell.seed)[1] for attack in asked}
+
+    def key(self, cell: Cell) -> str:
+        """SHA-256 of all that decides a cell's figures but the code."""
+        rows, given, triggered = self.inputs(cell)
+        parts = [rows, given.dev, given.test, given.trusted.data, *triggered.values()]
+        decides = {"cell": cell.model_dump(mode="json"), "data": [part.sha256 for part in parts]}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+    def measure(self, cell: Cell) -> CellResult:
+        rows, given, triggered = self.inputs(cell)
+        return measure(cell, rows, given.trusted, given.dev, given.test, triggered, self._data.target)
+
+
+def run(bench: Bench, cells: Sequence[Cell], journal: Journal, deadline: float) -> tuple[list[Failure], bool]:
+    """Measure what is not in the journal; what failed, and False where the time ran out first."""
+    failures: list[Failure] = []
+    for number, cell in enumerate(cells, 1):
+        key = bench.key(cell)
+        if key in journal.done:
+            continue
+        if time.monotonic() > deadline:
+            print(f"Time is up at cell {number} of {len(cells)}: run the same command again to go on.")
+            return failures, False
+        try:
+            result = bench.measure(cell)
+        except MuscleLoRAError as error:
+            failures.append(Failure(cell=cell, reason=" ".join(str(error).split())))
+            print(f"{number}/{len(cells)} {cell.id} FAILED: {failures[-1].reason}", flush=True)
+            continue
+        journal.add(key, result)
+        asr = {attack: round(measured.asr.value, 4) for attack, measured in result.attacks.items()}
+        print(f"{number}/{len(cells)} {cell.id}: CACC {result.cacc.value:.4f}, ASR {asr}, {result.seconds}", flush=True)
+    return failures, True
+
+
+def methods(names: Iterable[str]) -> list[Method]:
+    """By name; ONION reads with the embedded decoder where `benchmarks.backbones` has made it."""
+    made = {"onion": {"language_model": str(LANGUAGE_MODEL)}} if LANGUAGE_MODEL.is_dir() else {}
+    return [
+        Method.model_validate({"defense": name, "settings": made[name]} if name in made else name) for name in names
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help=f"the same code on 200 rows: {', '.join(QUICK)}, AddSent")
+    parser.add_argument("--backbone", default="default")
+    parser.add_argument("--methods", default=",".join([*RECIPES, *all_defenses()]))
+    parser.add_argument("--attacks", default=",".join(ATTACKS))
+    parser.add_argument("--rows", type=int, help="train on so many rows instead of all")
+    parser.add_argument("--seeds", default="1")
+    parser.add_argument("--minutes", type=float, default=30, help="start no cell after so many")
+    options = parser.parse_args(arguments)
+    deadline = time.monotonic() + 60 * options.minutes
+    chosen, attacks, count = options.methods.split(","), options.attacks.split(","), options.rows
+    if options.quick:
+        chosen, attacks, count = list(QUICK), ["addsent"], 200
+    backbone = resolve_backbone(options.backbone)
+    config = AutoConfig.from_pretrained(backbone.location)
+    preset = auto_preset(config.model_type, config.hidden_size, backbone.name)
+    held = {backbone_name(backbone): (backbone, MAX_LENGTH, preset)}
+    cells = grid(methods(chosen), attacks, [options.data.name], held, [int(seed) for seed in options.seeds.split(",")])
+    bench = Bench(folder_data(options.data, attacks, count), attacks, 200 if options.quick else None)
+    name = "defenses_quick" if options.quick else "defenses"
+    journal = Journal(results.FOLDER / f"{name}.jsonl")
+    failures, finished = run(bench, cells, journal, deadline)
+    keys = [bench.key(cell) for cell in cells]
+    found = compared(name, [journal.result(key) for key in keys if key in journal.done], failures).as_json()
+    results.write(name, {"rows": found["rows"], "failures": found["failures"], "finished": finished})
+    if not options.quick:
+        groups = compared(name, [journal.result(key) for key in journal.done], failures).groups
+        parts = [f"### {group.dataset}, {group.backbone}\n\n{markdown(group.cells)}" for group in groups]
+        write_section(DOCUMENT, "\n\n".join(parts), "benchmarks.defenses", HEADING)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Methods against attacks: a grid of trainings, what each gave, and how they rank."""
