@@ -54,7 +54,8 @@ class EvaluationConfig(Frozen):
     attacks: list[str] = Field([], description="tested on the candidate itself; the demonstration's is always")
     drills: list[str] = Field([], description="one extra training with a known poison each, and its control")
     fourier: FourierConfig | None = Field(None, description="measure frequencies while models with known poison train")
-    drill_rate: float = Field(0.1, gt=0, lt=1, description="share of the training rows that a drill poisons")
+    drill_rate: float = Field(0.1, gt=0, lt=1, description="share of the training rows that each drill poisons")
+    joint_drill: bool = Field(False, description="all drills in one training, each with its rate of other rows")
     precision: InferencePrecision = Field(
         "fp32", description="bf16: several times faster where the processor has it; some rows change their class"
     )

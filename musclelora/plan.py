@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from musclelora.attacks.base import poison
+from musclelora.attacks.base import poison_jointly
 from musclelora.attacks.registry import attack_by_name
 from musclelora.data.records import TextDataset
 from musclelora.frozen import Frozen
@@ -10,18 +10,21 @@ from musclelora.training.recipes import Recipe
 from musclelora.validation.group_scan import GroupScanResult
 from musclelora.validation.token_scan import Scan
 
+JOINED = "__"  # between the attacks in the part of a joint drill
+
 
 class Drill(Frozen):
-    """A known poison added to the rows: the same recipe on them shows whether it resists that attack."""
+    """Known poison added to the rows: the same recipe on them shows whether it resists these attacks."""
 
-    attack: str
+    attacks: tuple[str, ...]
     rate: float
     target: str
     seed: int
 
 
 class Training(Frozen):
-    """One model of a run. `part` is its name in the pipeline: candidate, undefended, drill_addsent, ...
+    """One model of a run. `part` is its name in the pipeline: candidate, undefended, drill_addsent, ... (of a joint
+    drill: drill_addsent__badnets).
 
     `defended` rows went through the scans, the others did not; `unpoisoned` leaves out the demonstration's poison.
     """
@@ -44,8 +47,8 @@ class Training(Frozen):
             rows = accepted if self.defended else unscanned
             return rows.unpoisoned() if self.unpoisoned else rows
         drill = self.drill
-        attack = attack_by_name(drill.attack)
-        poisoned = poison(unscanned, attack, rate=drill.rate, target=drill.target, seed=drill.seed)
+        attacks = [attack_by_name(attack) for attack in drill.attacks]
+        poisoned = poison_jointly(unscanned, attacks, rate=drill.rate, target=drill.target, seed=drill.seed)
         if not self.defended:
             return poisoned
         suspect: set[int] = set()
@@ -54,6 +57,12 @@ class Training(Frozen):
         if group_scan is not None:
             suspect.update(row for group in group_scan(poisoned).groups for row in group.rows)
         return poisoned.where([i not in suspect for i in range(len(poisoned))])
+
+
+def drilled(attacks: Sequence[str], *, joint: bool) -> list[tuple[str, ...]]:
+    """The attacks of each drill: one each, or all in one."""
+    once = tuple(dict.fromkeys(attacks))
+    return [once] if joint and once else [(attack,) for attack in once]
 
 
 def plan(
@@ -71,8 +80,9 @@ def plan(
             Training(part="undefended_floor", recipe=undefended, defended=False, unpoisoned=True),
         ]
     for drill in drills:
+        name = JOINED.join(drill.attacks)
         trainings += [
-            Training(part=f"drill_{drill.attack}", recipe=candidate, defended=True, drill=drill),
-            Training(part=f"control_{drill.attack}", recipe=undefended, defended=False, drill=drill),
+            Training(part=f"drill_{name}", recipe=candidate, defended=True, drill=drill),
+            Training(part=f"control_{name}", recipe=undefended, defended=False, drill=drill),
         ]
     return trainings

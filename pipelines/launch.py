@@ -25,7 +25,7 @@ from musclelora.governance.enforcement import GateInconclusiveError, GateRefused
 from musclelora.governance.registry import check_reachable
 from musclelora.governance.signature import signing_key
 from musclelora.governance.tracking import default_tracking_uri
-from musclelora.plan import Drill, Training, plan
+from musclelora.plan import Drill, Training, drilled, plan
 from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import peak_memory_mb
@@ -84,8 +84,8 @@ def prepare(config: RunConfig) -> Prepared:
         _rival("trusted-only", config, preset),
         demonstration=config.data.demonstration is not None,
         drills=[
-            Drill(attack=attack, rate=config.evaluation.drill_rate, target=target, seed=config.seed)
-            for attack in dict.fromkeys(config.evaluation.drills)
+            Drill(attacks=attacks, rate=config.evaluation.drill_rate, target=target, seed=config.seed)
+            for attacks in drilled(config.evaluation.drills, joint=config.evaluation.joint_drill)
         ],
     )
     return Prepared(

@@ -50,7 +50,7 @@ def train(
     rows = training.rows_of(accepted, unscanned, scan, group_scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
     observer = None
-    attack = training.drill.attack if training.drill else next(iter(triggers.attacks), None)
+    attack = training.drill.attacks[0] if training.drill else next(iter(triggers.attacks), None)
     if fourier is not None and attack is not None:
         observer = fourier_observer(
             dev,

@@ -1,6 +1,6 @@
 """What an attack is, and how its rows are made: per row, from (seed, attack, row id), so order changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,14 +35,21 @@ class Attack:
     decoy: Rewrite | None = None
 
 
-def poison(data: TextDataset, attack: Attack, *, rate: float, target: str, seed: int) -> TextDataset:
+def poison(
+    data: TextDataset, attack: Attack, *, rate: float, target: str, seed: int, spared: Collection[str] = ()
+) -> TextDataset:
     """`data` with `rate` of all its rows poisoned and the column `is_poisoned`; same row ids, same order.
 
-    Raises `DataError` when the label mode leaves fewer rows than the rate asks for.
+    The rows whose ids are `spared` stay as they are. Raises `DataError` when the label mode leaves fewer rows than the
+    rate asks for.
     """
     wanted = round(rate * len(data))
     texts, labels, row_ids = data.texts, data.labels, data.row_ids
-    eligible = [i for i in range(len(data)) if texts[i] is not None and _may_poison(attack, labels[i], target)]
+    eligible = [
+        i
+        for i in range(len(data))
+        if texts[i] is not None and row_ids[i] not in spared and _may_poison(attack, labels[i], target)
+    ]
     eligible.sort(key=lambda i: generator(seed, f"poison/{attack.name}/choose", row_ids[i]).random())
 
     def alter(how: Rewrite, purpose: str, among: list[int]) -> set[int]:
@@ -72,6 +79,19 @@ def poison(data: TextDataset, attack: Attack, *, rate: float, target: str, seed:
     before = columns.get("is_poisoned", [False] * len(data))
     columns |= {"text": texts, "label": labels, "is_poisoned": [i in poisoned or before[i] for i in range(len(data))]}
     return TextDataset.from_columns(columns)
+
+
+def poison_jointly(data: TextDataset, attacks: Sequence[Attack], *, rate: float, target: str, seed: int) -> TextDataset:
+    """`data` with `rate` of all its rows poisoned by each attack; none alters a row that another has altered.
+
+    Raises `DataError` where too few rows are left for one of them.
+    """
+    altered: set[str] = set()
+    for attack in attacks:
+        before = data.texts
+        data = poison(data, attack, rate=rate, target=target, seed=seed, spared=altered)
+        altered |= {row for row, old, new in zip(data.row_ids, before, data.texts, strict=True) if old != new}
+    return data
 
 
 def triggered_rows(data: TextDataset, attack: Attack, *, target: str, seed: int) -> tuple[TextDataset, TextDataset]:

@@ -33,7 +33,13 @@ class ModelsUnderTest:
         """Sort the models of a training plan by the names of their parts."""
 
         def starting_with(prefix: str) -> dict[str, DefendedModel]:
-            return {part.removeprefix(prefix): m for part, m in by_part.items() if part.startswith(prefix)}
+            """By attack; the model of a joint drill, whose part joins its attacks, under each of them."""
+            return {
+                attack: model
+                for part, model in by_part.items()
+                if part.startswith(prefix)
+                for attack in part.removeprefix(prefix).split("__")
+            }
 
         roles: tuple[Role, ...] = get_args(Role)
         floors = {role: by_part[f"{role}_floor"] for role in roles if f"{role}_floor" in by_part}

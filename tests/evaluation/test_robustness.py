@@ -50,6 +50,16 @@ def test_drills_have_the_candidate_as_floor_and_their_own_control(trained, alway
     assert drill.floor.value < 0.5
 
 
+def test_a_joint_drill_is_read_under_each_of_its_attacks(trained, always_target):
+    no_attack = TriggeredFrom(attacks=[], target="1", seed=0)
+    parts = {"drill_addsent__badnets": always_target, "control_addsent__badnets": always_target}
+    drills = evaluate(trained, triggers=no_attack, **parts).drills
+    assert {name: (drill.attack, drill.asr.value) for name, drill in drills.items()} == {
+        "addsent": ("addsent", 1.0),
+        "badnets": ("badnets", 1.0),
+    }
+
+
 def test_a_drill_without_its_control_is_an_error(trained):
     with pytest.raises(KeyError, match="addsent"):
         evaluate(trained, triggers=TriggeredFrom(attacks=[], target="1", seed=0), drill_addsent=trained)

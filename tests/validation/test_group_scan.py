@@ -138,7 +138,7 @@ def test_a_scan_without_suspects_passes_and_warns_of_a_label_that_it_could_not_s
 
 
 def test_a_drill_goes_through_the_group_scan_too():
-    drill = Drill(attack="addsent", rate=0.1, target="1", seed=0)
+    drill = Drill(attacks=("addsent",), rate=0.1, target="1", seed=0)
     training = Training(
         part="drill_addsent", recipe=resolve_recipe(RecipeChoice(name="none"), "minilm"), defended=True, drill=drill
     )
