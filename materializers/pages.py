@@ -141,7 +141,7 @@ def robustness_page(report: RobustnessReport, decision: GateDecision | None) -> 
         title="Robustness report",
         report=report,
         decision=decision,
-        roles=ROLES,
+        roles=_roles(report),
         models=models,
         evidence=evidence,
         worst=_worst(evidence),
@@ -206,6 +206,11 @@ def _dataset_facts(dataset: TextDataset) -> dict[str, Any]:
     }
 
 
+def _roles(report: RobustnessReport) -> dict[str, str]:
+    """An audited model is no candidate for anything."""
+    return ROLES if report.audited is None else ROLES | {"candidate": "Audited model"}
+
+
 def _models(report: RobustnessReport) -> list[ModelResult]:
     """Comparisons in the order of `ROLES`, the candidate last."""
     order = list(ROLES)
@@ -236,7 +241,7 @@ def _flips(report: RobustnessReport, models: list[ModelResult]) -> Iterator[Flip
     for model in models:
         for name, result in model.attacks.items():
             if result.examples:
-                yield Flips(ROLES[model.role], name, result.target, result.examples[:EXAMPLES_PER_ATTACK])
+                yield Flips(_roles(report)[model.role], name, result.target, result.examples[:EXAMPLES_PER_ATTACK])
     for name, result in report.drills.items():
         if result.examples:
             yield Flips("Drill", name, result.target, result.examples[:EXAMPLES_PER_ATTACK])

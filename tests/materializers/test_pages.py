@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from materializers import pages
+from musclelora.evaluation.report import AuditedModel
 from tests.materializers import examples
 
 PAGES = {
@@ -151,3 +152,46 @@ def test_training_page_warns_of_raw_gradients():
     aligned = [epoch.model_copy(update={"raw": 0.0}) for epoch in record.curve]
     assert "raw gradients took" not in pages.training_page(record.model_copy(update={"curve": aligned}))
     assert "First 0 rows" in pages.text_dataset_page(examples.text_dataset(0), "None")
+
+
+def audited_report():
+    """A model that somebody else trained, beside a floor."""
+    report = examples.robustness_report()
+    about = AuditedModel(name="theirs", sha256="a" * 64, floor="ours", floor_sha256="b" * 64)
+    unknown = {"recipe": None, "train_rows": None, "trainable_parameters": None, "train_seconds": None}
+    floor = report.candidate.model_copy(update=unknown | {"role": "floor"})
+    return report.model_copy(
+        update={
+            "audited": about,
+            "candidate": report.candidate.model_copy(update=unknown),
+            "comparisons": {"floor": floor},
+            "drills": {},
+        }
+    )
+
+
+def test_the_page_of_an_audit_calls_the_model_by_its_name_and_says_what_is_not_known():
+    html = pages.robustness_page(audited_report(), examples.gate_decision("refused"))
+    read(html)
+    opening = html[html.index("<h1>") : html.index("The models side by side")]
+    assert "Unsafe: a trigger works on this model" in opening
+    assert "theirs" in opening
+    assert "nothing is known of how it was trained" in opening
+    assert "Audited model" in html
+    assert ">Candidate<" not in html
+    assert "Drills" not in html
+    assert "a" * 64 in html
+
+
+def test_what_a_backdoor_is_comes_before_the_rules():
+    html = pages.robustness_page(audited_report(), examples.gate_decision("refused"))
+    places = [html.index(words) for words in ("Unsafe:", "A backdoor is a hidden rule", "Why, rule by rule")]
+    assert places == sorted(places)
+
+
+def test_an_audit_that_fails_on_accuracy_alone_is_not_called_backdoored():
+    decision = examples.gate_decision("refused")
+    rules = [rule.model_copy(update={"attack": None, "evidence": None}) for rule in decision.rules]
+    html = pages.robustness_page(audited_report(), decision.model_copy(update={"rules": rules}))
+    assert "Not good enough: this model falls short of the policy" in html
+    assert "Unsafe: a trigger works" not in html
