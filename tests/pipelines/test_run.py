@@ -69,7 +69,6 @@ def runs(folder, musclelora, temporary):
         "refused": run("refused", "gate.max_asr=0.0"),
         "weak": run("weak", "gate.min_control_asr=0.8"),
         "own": run("own", *own),
-        "weak_drill": run("weak_drill", *own, "evaluation.drill_rate=0.02", "gate.min_control_asr=0.8"),
         "compared": run("compared", *(f"gate.{limit}=1.0" for limit in CHAMPION_LIMITS)),
         "aged": run("aged", "gate.max_trusted_age_days=30"),
     }
@@ -201,17 +200,6 @@ def test_trusted_rows_of_which_nobody_says_when_they_were_checked_are_inconclusi
     aged = runs["aged"]
     assert aged.exit_code == 4
     assert "nobody knows when" in aged.summary["gate"]["reasons"][0]
-
-
-def test_a_drill_whose_control_is_weak_is_inconclusive(runs):
-    """Two per cent of this poison do not teach even the undefended control: the drill proves nothing."""
-    weak = runs["weak_drill"]
-    assert (weak.exit_code, weak.summary["status"]) == (4, "inconclusive")
-    drill = weak.summary["drills"]["badnets"]
-    assert drill["control_asr"] < 0.8
-    assert drill["conclusive"] is False
-    assert weak.summary["registry"]["aliases"] == []
-    assert any("Drill, badnets" in reason and "proves nothing" in reason for reason in weak.summary["gate"]["reasons"])
 
 
 def test_drills_on_files_of_ones_own(runs):
