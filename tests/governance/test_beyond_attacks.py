@@ -278,8 +278,10 @@ def test_the_champion_is_read_on_both_sides() -> None:
         (champion(asr={"badnets": a_rate(0.0)}), "accepted"),  # 0.08 - 0.00
         (champion(asr={}), "inconclusive"),
         (champion(asr={"badnets": a_rate(0.06, n=999)}), "inconclusive"),  # not the same rows
+        (champion(asr={"badnets": a_rate(0.06, n=1001)}), "inconclusive"),
         (champion(asr={"badnets": NAN}), "inconclusive"),
         (champion(test_sha256="8" * 64), "inconclusive"),
+        (champion(test_sha256="6" * 64), "inconclusive"),
         (None, "inconclusive"),
         (ChampionResult(version=None, test_sha256=SHA), "accepted"),
         (ChampionResult(version=None, test_sha256="8" * 64), "inconclusive"),
@@ -345,8 +347,9 @@ def test_a_champion_measured_on_other_rows_is_no_baseline() -> None:
     worse = champion(cacc=a_rate(0.5))
 
     assert decide(a_report(), policy, champion=worse).decision == "accepted"
-    elsewhere = worse.model_copy(update={"test_sha256": "8" * 64})
-    assert decide(a_report(), policy, champion=elsewhere).decision == "inconclusive"
+    for sha256 in ("6" * 64, "8" * 64):
+        elsewhere = worse.model_copy(update={"test_sha256": sha256})
+        assert decide(a_report(), policy, champion=elsewhere).decision == "inconclusive"
 
 
 def test_a_metric_that_is_not_a_number_is_inconclusive_although_mlflow_passes_it() -> None:
@@ -450,3 +453,21 @@ def test_a_bound_that_is_over_its_limit_by_the_rounding_alone_passes(case: str) 
 
     assert (decision.decision, decision.reasons) == ("accepted", [])
     assert case not in Policy.model_fields or "accepted" in verdicts(decision, case)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_one_row_and_rates_of_none_or_all_can_be_read(value: float) -> None:
+    one = Rate(value=value, n=1, lower95=value, upper95=value)
+    policy = Policy(**{**ONLY, "max_asr": 1.0, "min_triggered_rows": 1})
+
+    assert decide(one_drill(asr=one), policy).decision == "accepted"
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(-0.1, "inconclusive"), (0.01, "accepted"), (1.0, "accepted")])
+def test_a_trigger_must_have_gone_into_some_rows(share: float, verdict: str) -> None:
+    assert verdicts(decide(one_drill(transform_rate=share), Policy()), "transform_rate") == [verdict]
+    assert verdicts(decide(one_drill(transform_rate=1.1), Policy()), "transform_rate") == ["inconclusive"]
+
+
+def test_a_control_on_which_every_row_turns_is_as_strong_as_can_be() -> None:
+    assert verdicts(decide(one_drill(control_asr=1.0), Policy()), "min_control_asr") == ["accepted"]

@@ -78,6 +78,7 @@ def test_a_waiver_that_no_rule_needs_is_not_on_record(ann: tuple[Path, Policy]) 
     [
         {"value": 0.2599},
         {"attack": "addsent"},
+        {"attack": "zzz"},
         {"attack": None, "evidence": None},
         {"evidence": "candidate"},
         {"rule": "max_asr"},
