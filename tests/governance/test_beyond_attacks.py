@@ -177,6 +177,17 @@ def test_every_suspect_of_the_scan_must_be_probed_up_to_the_twenty_strongest(
     assert [rule.measured for rule in read(decision, "required_probes")] == [len(probes)]
 
 
+def test_a_trigger_that_was_searched_for_is_no_probe_of_the_scan() -> None:
+    report = a_report().model_copy(update={"probes": [a_probe("w0", "search")]})
+
+    decision = decide(report, Policy(required_probes=("scan",)), validation=scanned(1))
+
+    assert verdicts(decision, "required_probes") == ["inconclusive"]
+    assert "Switch the token scan on" in decision.reasons[0]
+    unsearched = decide(a_report(), Policy(required_probes=("search",)))
+    assert "Audit the model beside a floor model" in unsearched.reasons[0]
+
+
 def test_as_many_are_asked_for_as_a_run_probes() -> None:
     assert PROBED == SUSPECTS
 
