@@ -84,7 +84,7 @@ def plot(group: Group) -> Plot:
 def _dot(line: Line, x: float, y: float, x_at: Callable[[float], float], before: list[Dot]) -> Dot:
     left = x + CHARACTER * len(line.method) + 10 > WIDTH
     near = [dot.label_y for dot in before if abs(dot.x - x) < CHARACTER * 24]
-    label_y = y + 4
+    label_y = y - 7  # above the stroke
     for other in sorted(near):
         if abs(label_y - other) < LABEL_GAP:
             label_y = other + LABEL_GAP
