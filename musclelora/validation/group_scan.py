@@ -193,16 +193,18 @@ class _Label:
         if not clusters:
             return None
         top = clusters[0][0]
-        group = set_aside.copy()
+        group = np.zeros_like(set_aside)
         for excess, rows in clusters:
             if excess >= NEAR_TOP * top:
                 group[rows] = True
-        group, without = self._grown(group)
-        group |= set_aside
+        rest = self.residual if not set_aside.any() else self._without(set_aside, self.residual)
+        group, without = self._grown(group, rest, set_aside)
         median, limit = self._honest(group, without, set_aside, number, top)
-        trigger = self.residual.values - without.values
-        lost = (self.residual.weights - without.weights).mean(0)[:-1]
-        return _Look(top, median, limit, group & ~set_aside, trigger, lost)
+        lost = (rest.weights - without.weights).mean(0)[:-1]
+        return _Look(top, median, limit, group, rest.values - without.values, lost)
+
+    def _without(self, rows: np.ndarray, near: Residual) -> Residual:
+        return cross_fitted(self.features.x, self.y, self.offset, self.folds, without=rows, start=near.weights)
 
     def _clusters(self, y: np.ndarray, alive: np.ndarray) -> list[tuple[float, np.ndarray]]:
         """Excess and row numbers of each cluster of the label's rows that are `alive`, greatest excess first."""
@@ -227,14 +229,17 @@ class _Label:
                     clusters.append((float(score), numbers[mine[rows]]))
         return sorted(clusters, key=lambda cluster: -cluster[0])
 
-    def _grown(self, group: np.ndarray) -> tuple[np.ndarray, Residual]:
-        """The group grown, or shrunk, to the rows that carry its trigger, and the residual fitted without them."""
-        weights = self.residual.weights
+    def _grown(self, group: np.ndarray, residual: Residual, set_aside: np.ndarray) -> tuple[np.ndarray, Residual]:
+        """The group grown, or shrunk, to the rows that carry its trigger, and the residual fitted without them.
+
+        `residual` is that of the rows not `set_aside`, among which the group lies.
+        """
+        without = residual
         for _ in range(GROWTH_STEPS):
-            without = cross_fitted(self.features.x, self.y, self.offset, self.folds, without=group, start=weights)
-            weights = without.weights
-            order = np.argsort(-(self.residual.values - without.values), kind="stable")
-            honest_per_other = (self.y & ~group).sum() / (~self.y).sum()
+            without = self._without(group | set_aside, without)
+            lost = np.where(set_aside, -np.inf, residual.values - without.values)
+            order = np.argsort(-lost, kind="stable")[: int((~set_aside).sum())]
+            honest_per_other = (self.y & ~group & ~set_aside).sum() / (~self.y).sum()
             gain = np.cumsum(self.y[order]) - HONEST_WEIGHT * honest_per_other * np.cumsum(~self.y[order])
             grown = np.zeros_like(group)
             grown[order[: int(np.argmax(gain)) + 1]] = True
@@ -252,7 +257,7 @@ class _Label:
         An `excess` that half of the first draws reach needs no limit: it is infinite.
         """
         said = np.column_stack([without.values, self.offset])
-        rest = ~group
+        rest = ~group & ~set_aside
         model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
         probability = model.predict_proba(said)[:, 1]
         greatest = []
