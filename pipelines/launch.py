@@ -26,6 +26,7 @@ from musclelora.governance.registry import check_reachable
 from musclelora.governance.signature import signing_key
 from musclelora.governance.tracking import default_tracking_uri
 from musclelora.plan import Drill, Training, drilled, plan
+from musclelora.purification import check_scans
 from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import peak_memory_mb
@@ -72,6 +73,7 @@ def prepare(config: RunConfig) -> Prepared:
     check_reachable(_tracking_uri(config))
     signing_key()  # one that cannot be used is told before anything is trained
     candidate = resolve_recipe(config.recipe, preset)
+    check_scans(candidate.name, config.validation)
     if not candidate.can_be_released:
         raise ConfigError(
             f"The recipe {candidate.name!r} is for comparison only: what it trains does not fold into plain weights, "

@@ -14,9 +14,11 @@ from musclelora.evaluation.config import FourierConfig
 from musclelora.evaluation.fourier import fourier_observer
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.plan import Training
+from musclelora.purification import PURIFY, readmit
 from musclelora.training import fit
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.defended_model import DefendedModel
+from musclelora.training.predict import logits_of
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.trusted_model import TokenScan
@@ -62,23 +64,38 @@ def train(
             max_length=max_length,
             settings=fourier,
         )
-    folder = Path(mkdtemp(prefix="musclelora-model-"))
-    model = fit.train(
-        rows,
-        trusted,
-        dev if len(dev) else None,
-        recipe=training.recipe,
-        backbone=backbone,
-        max_length=max_length,
-        seed=seed,
-        folder=folder,
-        on_epoch=announce_epoch,
-        checkpoints=CHECKPOINTS,
-        observer=observer,
-    )
+
+    def trained(on: TextDataset) -> DefendedModel:
+        return fit.train(
+            on,
+            trusted,
+            dev if len(dev) else None,
+            recipe=training.recipe,
+            backbone=backbone,
+            max_length=max_length,
+            seed=seed,
+            folder=Path(mkdtemp(prefix="musclelora-model-")),
+            on_epoch=announce_epoch,
+            checkpoints=CHECKPOINTS,
+            observer=observer,
+        )
+
+    model = trained(rows)
+    if training.recipe.name == PURIFY and group_scan is not None and training.part == "candidate":
+        judge, names = model.load(), trusted.label_names
+        again = readmit(
+            rows,
+            unscanned,
+            group_scan(unscanned).groups,
+            names,
+            lambda texts: logits_of(*judge, texts, max_length).argmax(1),
+        )
+        if len(again) > len(rows):
+            announce(f"train: {len(again) - len(rows)} rows of groups that the model judges honest come back")
+            model = trained(again)
     if model.record.raw_gradients:
         announce(f"  WARNING: {model.record.raw_gradients}")
     # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it (or
     # until the launcher removes all temporary files).
-    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(model, shutil.rmtree, model.folder, ignore_errors=True)
     return model

@@ -130,6 +130,7 @@ class RecipeChoice(Frozen):
 
 PARTS: dict[str, frozenset[str]] = {
     "none": frozenset(),
+    "purify": frozenset(),
     "trusted-only": frozenset(),
     "trusted-contrastive": frozenset({"contrastive"}),
     "guided": frozenset({"contrastive", "guidance"}),
