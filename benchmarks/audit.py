@@ -77,7 +77,7 @@ class Audits:
                 bench.trusted_and_dev(1)[0],
             )
             scan = TokenScan(bench.backbone, trusted, MAX_LENGTH)
-            options["suspects"] = suspects_of(scan(rows), rows.texts)
+            options["suspects"] = suspects_of(scan(rows), rows)
         if part == "search":
             options["search_seconds"] = self.search_seconds
         sha256 = {role: self.model(role).sha256 for role in (name, FLOOR)}

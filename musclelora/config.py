@@ -192,6 +192,9 @@ def _validated(kind: type[Config], path: Path, overrides: tuple[str, ...]) -> Co
     _resolve_model(raw, "floor", path.parent)
     if isinstance(raw.get("validation"), dict):
         _resolve_model(raw["validation"].get("trusted_model"), "encoder", path.parent)
+        suites = raw["validation"].get("suites")
+        if isinstance(suites, list):
+            raw["validation"]["suites"] = [str((path.parent / str(suite)).resolve()) for suite in suites]
     for data in _sections(raw.get("datasets")):
         _resolve_paths(data, path.parent)
     for model in _sections(raw.get("backbones")):

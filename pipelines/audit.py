@@ -138,7 +138,7 @@ def _suspects(rows: AuditRows, config: AuditConfig) -> list[Suspect]:
     scan = TokenScan(
         resolve_backbone(config.model.base, config.model.allow), rows.trusted, config.model.max_length, seed=config.seed
     )
-    return suspects_of(scan(usable), usable.texts)
+    return suspects_of(scan(usable), usable)
 
 
 def _pairs(rows: AuditRows) -> list[tuple[str | None, str | None]]:

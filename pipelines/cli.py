@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -103,6 +104,34 @@ def compare(config: Path, overrides: tuple[str, ...], output: Path | None, dry_r
     """Train every method under every attack, as CONFIG says, and rank them. Finished cells are not trained again."""
     try:
         sys.exit(_compare(config, overrides, output, dry_run))
+    except (Exception, KeyboardInterrupt) as error:
+        _fail(error)
+
+
+@main.command()
+@click.argument("data")
+@click.option("--trusted", required=True, help="A small file of the same columns that somebody vouches for.")
+@click.option("--owner", default="not named", show_default=True, help="Who vouches for the trusted rows.")
+@click.option("--text", default="text", show_default=True, help="Column of the texts.")
+@click.option("--label", default="label", show_default=True, help="Column of the labels.")
+@click.option("--source", help="Column that says where a row comes from.")
+@click.option("--row-id", help="Column of unique ids.  [rows are numbered]")
+@click.option("--encoder", help="Encoder of the trusted model: a package, a folder or a hub name.  [embedded]")
+@click.option(
+    "--steps",
+    default=0,
+    show_default=True,
+    help="Contrastive steps on the trusted rows; 80 take minutes.",
+)
+@click.option("--seed", default=42, show_default=True, help="Decides every random draw.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for its files.  [runs/<time>-scan]")
+def scan(data: str, output: Path | None, **options: Any) -> None:
+    """Look for poison in DATA: a CSV, TSV, JSONL or Parquet file, a folder of them, or a `datasets` name.
+
+    Exit code 0: nothing found; 3: suspects found; 1 or 2: an error.
+    """
+    try:
+        sys.exit(_scan(data, output, **options))
     except (Exception, KeyboardInterrupt) as error:
         _fail(error)
 
@@ -263,6 +292,34 @@ def _compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_ru
     click.echo(f"{len(compared.cached)} of {len(prepared.cells)} cells came from the cache.")
     click.echo(f"results.json, tables and the page are in {compared.folder} (start with comparison.html there)")
     return 1 if compared.comparison.failures else 0
+
+
+def _scan(
+    data: str,
+    output: Path | None,
+    *,
+    trusted: str,
+    owner: str,
+    text: str,
+    label: str,
+    source: str | None,
+    row_id: str | None,
+    encoder: str | None,
+    steps: int,
+    seed: int,
+) -> int:
+    from transformers.utils.logging import disable_progress_bar
+
+    from pipelines.scan import EXIT_CODES, run_scan, scan_table, settings
+
+    disable_progress_bar()
+    columns, config = settings(text=text, label=label, source=source, row_id=row_id, encoder=encoder, steps=steps)
+    written = run_scan(
+        data, trusted, columns=columns, owner=owner, config=config, seed=seed, output=output or _folder("scan")
+    )
+    click.echo(scan_table(written.scanned))
+    click.echo(f"summary.json, quarantined.csv and the page are in {written.folder} (start with scan.html)")
+    return EXIT_CODES[written.scanned.status]
 
 
 def _folder(name: str) -> Path:

@@ -56,7 +56,7 @@ def require_columns(where: str, names: Sequence[str], wanted: Sequence[str]) -> 
             near = f" {near}" if near.startswith("Did") else ""
             raise DataError(
                 f"{where} has no column {name!r}; it has {', '.join(map(repr, names))}.{near} Name the right one "
-                f"under data.columns.{_separator_hint(names)}"
+                f"under data.columns (of `musclelora scan`: --text, --label).{_separator_hint(names)}"
             )
     repeated = [name for name, n in Counter(names).items() if n > 1 and name in wanted]
     if repeated:

@@ -29,13 +29,14 @@ POSITIONS: tuple[Position, ...] = ("start", "middle", "end")
 def run_probes(
     suspects: Sequence[Suspect], test: TextDataset, candidate: Tested, floor: Tested | None, seed: int
 ) -> list[ProbeResult]:
-    """The strongest `SUSPECTS` suspects, each in up to `ROWS` clean rows of other classes, and the strongest of each
-    label together; best ASR first.
+    """The strongest `SUSPECTS` suspects that can be inserted, each in up to `ROWS` clean rows of other classes, and the
+    strongest of each label together; best ASR first.
 
     `floor` is a model that never saw the suspects' rows. Raises `DataError` where no test row is of another class than
     a suspect's.
     """
-    strongest = sorted(suspects, key=lambda suspect: -suspect.z)[:SUSPECTS]
+    able = [suspect for suspect in suspects if suspect.can_be_inserted]
+    strongest = sorted(able, key=lambda suspect: -suspect.z)[:SUSPECTS]
     tried = [*strongest, *_together(strongest)]
     found = [_probe(suspect, *probed_rows(test, suspect.label, seed), candidate, floor) for suspect in tried]
     return sorted(found, key=lambda probe: -probe.asr.value)

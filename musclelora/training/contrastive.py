@@ -101,7 +101,7 @@ def embeddings(
     bf16: bool = False,
 ) -> np.ndarray:
     """Mean-pooled states of length 1 in the order of `texts`, shape [rows, hidden size], float32."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    encoded = tokenizer(list(texts), truncation=True, max_length=_longest(encoder, max_length))["input_ids"]
     out = np.empty((len(encoded), encoder.config.hidden_size), dtype=np.float32)
     encoder.eval()
     for rows in length_batches([len(ids) for ids in encoded]):
@@ -133,6 +133,11 @@ def _load(backbone: Backbone) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     return encoder.to(torch.accelerator.current_accelerator() or "cpu"), load_tokenizer(backbone)
 
 
+def _longest(encoder: PreTrainedModel, max_length: int) -> int:
+    """`max_length`, or what the encoder has positions for: RoBERTa and MPNet keep two of them for themselves."""
+    return min(max_length, getattr(encoder.config, "max_position_embeddings", max_length + 2) - 2)
+
+
 def _batches(rows: int, settings: Contrastive, seed: int) -> list[np.ndarray]:
     """Row numbers of each step, drawn without repeats within a step."""
     draw, size = generator(seed, "contrastive/batches"), min(settings.batch_size, rows)
@@ -150,7 +155,7 @@ def _pull_together(
     bf16: bool,
 ) -> None:
     """Squared error of every pair's cosine against 1 (same label) or 0 (another)."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    encoded = tokenizer(list(texts), truncation=True, max_length=_longest(encoder, max_length))["input_ids"]
     trained = [p for p in encoder.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
     encoder.train()

@@ -31,6 +31,7 @@ class ValidationConfig(Frozen):
     """Limits. `max_words` suits 128 tokens of English; shares are fractions of rows, 0 to 1.
 
     `allowed_characters` are not reported as invisible: languages such as Persian need U+200C inside words.
+    `suites` are JSON files with further expectations on the training rows (configs/suites).
     `token_scan` sets aside rows with a word or phrase that goes with a label more surely than expected;
     `group_scan` rows with a style or syntax that does.
     """
@@ -41,4 +42,5 @@ class ValidationConfig(Frozen):
     allowed_characters: str = ""
     token_scan: bool = True
     group_scan: GroupScanConfig = GroupScanConfig()
+    suites: list[str] = Field([])
     trusted_model: TrustedModelConfig = TrustedModelConfig()

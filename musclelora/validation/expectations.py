@@ -119,5 +119,56 @@ class ExpectOneBForEachA(ColumnPairMapExpectation):
     map_metric = "column_pair_values.musclelora.one_b_for_each_a"
 
 
+class _LabelRateBySource(ColumnPairMapMetricProvider):
+    condition_metric_name = "column_pair_values.musclelora.label_rate_by_source_within"
+    condition_domain_keys = ("column_A", "column_B")
+    condition_value_keys = ("within", "min_rows")
+
+    @column_pair_condition_partial(engine=PandasExecutionEngine)
+    def _pandas(
+        cls,  # noqa: N805
+        column_A: pd.Series,  # noqa: N803
+        column_B: pd.Series,  # noqa: N803
+        within: float,
+        min_rows: int,
+        **_: Any,
+    ) -> pd.Series:
+        table = pd.crosstab(column_A, column_B)
+        of_source, others = table.sum(axis=1), table.sum() - table
+        rate, rest = table.div(of_source, axis=0), others.div(of_source.sum() - of_source, axis=0)
+        far = ((rate - rest) > within) & (of_source >= min_rows).to_numpy()[:, None] & rest.notna()
+        bad = {cell for cell, is_far in far.stack().items() if is_far}
+        pairs = zip(column_A, column_B, strict=True)
+        return pd.Series([pair not in bad for pair in pairs], index=column_A.index, dtype=bool)
+
+
+class ExpectLabelRateBySourceWithin(ColumnPairMapExpectation):
+    """No source (column A) has a label (column B) by more than the fraction `within` oftener than the other sources.
+
+    The rows of the source with that label fail. Sources with fewer than `min_rows` rows are not judged.
+    """
+
+    map_metric = "column_pair_values.musclelora.label_rate_by_source_within"
+    success_keys = ("within", "min_rows", "mostly")
+    within: float
+    min_rows: int = 30
+
+
+class _NoResidualTrigger(ColumnMapMetricProvider):
+    condition_metric_name = "column_values.musclelora.no_residual_trigger_features"
+    condition_value_keys = ()
+
+    @column_condition_partial(engine=PandasExecutionEngine)
+    def _pandas(cls, column: pd.Series, **_: Any) -> pd.Series:  # noqa: N805
+        return pd.Series(False, index=column.index)
+
+
+class ExpectNoResidualTriggerFeatures(ColumnMapExpectation):
+    """No row has a feature that the token scan suspects: the column names it, and is null where there is none."""
+
+    map_metric = "column_values.musclelora.no_residual_trigger_features"
+    success_keys = ("mostly",)
+
+
 def _nothing_found(spots: Spots, column: pd.Series) -> pd.Series:
     return pd.Series([spot is None for spot in spots], index=column.index, dtype=bool)

@@ -23,13 +23,26 @@ class Check(Frozen):
 
 
 class Suspect(Frozen):
-    """A word or phrase as it stands in the rows, the label it goes with, how surely, and in how many rows."""
+    """A feature of `rows` rows, the label it goes with, and how surely.
+
+    `text` is the word or phrase as it stands in the rows, `says` what the rows have in common in words; only a feature
+    with `can_be_inserted` can be put into other texts, as a probe. `purity` is the share of all rows with the feature
+    that have the label, `expected` that of the trusted model, `effect` the ratio of their odds. `examples` are some of
+    the rows, `honest` rows of the same label and length without any suspect feature, one for each.
+    """
 
     text: str
     label: str
     z: float
     purity: float
     rows: int
+    kind: str = "words"
+    says: str = ""
+    expected: float = 0.0
+    effect: float = 0.0
+    can_be_inserted: bool = True
+    examples: list[str] = Field(default_factory=list)
+    honest: list[str] = Field(default_factory=list)
 
 
 class SuspectGroup(Frozen):
@@ -80,6 +93,7 @@ class ValidationReport(Frozen):
 
     train_sha256: str
     trusted_sha256: str
+    trusted_rows: int = 0
     rows: int
     accepted_rows: int
     label_counts: dict[str, int]

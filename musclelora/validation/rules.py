@@ -14,6 +14,8 @@ from musclelora.validation.characters import Spots, find_invisible, find_mixed_s
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.report import Outcome
 
+UNSEEN = ("invisible_characters", "homoglyphs")  # rules that nobody breaks by accident in this way
+
 
 @dataclass(frozen=True, eq=False)
 class Rule:

@@ -18,9 +18,11 @@ from musclelora.validation.group_checks import group_checks, suspect_groups
 from musclelora.validation.group_scan import GroupScanResult
 from musclelora.validation.report import WEAK, Check, TrustedModelRecord, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
+from musclelora.validation.suite_files import needed_columns, read_suite
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature, suspects_of
 
 EXAMPLES = 5
+SUSPECT = "suspect"  # column of the frame that suites in files may read: the suspect feature of the row
 NO_TRIGGER = "Nothing in the texts goes with one label more surely than the trusted rows explain."
 EXCERPT = 80  # characters
 
@@ -61,13 +63,15 @@ class _Finding:
 def validate(
     train: TextDataset,
     dev: TextDataset | None,
-    test: TextDataset,
+    test: TextDataset | None,
     trusted: TrustedSet,
     config: ValidationConfig,
     scan: Scan | None = None,
     group_scan: Callable[[TextDataset], GroupScanResult] | None = None,
 ) -> ValidationResult:
     """Check `train` row by row and as a whole, the others for form; set doubtful training rows aside.
+
+    Without `test` rows `train` is checked alone, as by `musclelora scan`.
 
     Raises `UnusableDataError`, after all checks, with every reason: rows of dev, test or the trusted set without text
     or label, labels that the trusted set does not have, one label only, or too much quarantined. Where columns or
@@ -86,7 +90,11 @@ def validate(
     if not _stops(findings):
         labels = label_order([label for label in frames["trusted"]["label"] if label is not None])
         others = {name: frame for name, frame in frames.items() if name != "train"}
-        findings += _run(source, "train", frames["train"], train_rules(labels, others, config))
+        further = [rule for path in config.suites for rule in read_suite(path)]
+        needed_columns(further, {*frames["train"], SUSPECT})
+        of_scan = [rule for rule in further if getattr(rule.expectation, "column", None) == SUSPECT]
+        first = [rule for rule in further if rule not in of_scan]
+        findings += _run(source, "train", frames["train"], [*train_rules(labels, others, config), *first])
         for name, frame in others.items():
             findings += _run(source, name, frame, clean_rules(labels))
         quarantined = _quarantined(findings)
@@ -96,6 +104,8 @@ def validate(
             findings.append(_Finding(_trusted_model_check(trusted_model), []))
             features = scan(train.where(unscanned))
             findings += _scanned(features, train, unscanned)
+            named = frames["train"].assign(**{SUSPECT: _suspects_by_row(features, unscanned)})
+            findings += _run(source, "train", named, of_scan)
         if group_scan is not None and not _stops(findings):
             left, numbers = train.where(unscanned), np.flatnonzero(unscanned)
             groups = group_scan(left)
@@ -108,13 +118,14 @@ def validate(
     report = ValidationReport(
         train_sha256=train.sha256,
         trusted_sha256=trusted.sha256,
+        trusted_rows=len(trusted),
         rows=len(train),
         accepted_rows=len(train) - len(quarantined),
         label_counts=_label_counts(frames["train"]),
         source_counts=train.source_counts(),
         checks=[finding.check for finding in findings],
         quarantined={row_ids[i]: names for i, names in sorted(quarantined.items())},
-        suspects=suspects_of(features, train.where(unscanned).texts) if features else [],
+        suspects=suspects_of(features, train.where(unscanned)) if features else [],
         trusted_model=trusted_model,
         suspect_groups=suspect_groups(groups),
     )
@@ -126,8 +137,8 @@ def validate(
 
 def _trusted_model_check(model: TrustedModelRecord) -> Check:
     found = (
-        f"{model.accuracy:.1%} of {model.n} {model.measured_on} are right, surely {model.lower95:.1%}; guessing the "
-        f"commonest label: {model.chance:.1%}."
+        f"It is right in {model.accuracy:.1%} of {model.n} rows ({model.measured_on}), surely in {model.lower95:.1%}; "
+        f"guessing the commonest label is right in {model.chance:.1%}."
     )
     weak = (
         " The trusted model is WEAK: the scan sees less, and takes more honest rows for suspects. Vouch for more rows, "
@@ -141,6 +152,16 @@ def _trusted_model_check(model: TrustedModelRecord) -> Check:
         failed_rows=0,
         detail=found + (weak if model.is_weak else ""),
     )
+
+
+def _suspects_by_row(features: Sequence[SuspectFeature], unscanned: Sequence[bool]) -> pd.Series:
+    """The suspect feature of each training row, None where it has none."""
+    numbers = [i for i, kept in enumerate(unscanned) if kept]
+    names: list[str | None] = [None] * len(unscanned)
+    for feature in features:
+        for row in feature.rows:
+            names[numbers[row]] = feature.name
+    return pd.Series(names, dtype=object)
 
 
 def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: Sequence[bool]) -> list[_Finding]:

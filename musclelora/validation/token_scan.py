@@ -40,6 +40,8 @@ MIN_ROWS, MIN_SHARE = 10, 1 / 5000  # a feature is in at least so many rows, and
 MIN_EFFECT = 20.0  # of honest words with a high z the largest was 14 (Rotten Tomatoes)
 DRAWS = 39
 ALPHA = 0.05
+EXAMPLES, SHOWN = 3, 400  # rows shown of a feature, and characters of each
+INSERTABLE = ("words", "start", "end", "pair", "written", "character")
 PHRASES = ("words", "start", "end", "pair")
 MIN_Z_LEFT = 2.0
 AS_STRONG = 0.95
@@ -144,13 +146,37 @@ def scan_tokens(
     return suspects
 
 
-def suspects_of(found: Sequence[SuspectFeature], texts: Sequence[str]) -> list[Suspect]:
-    """The features that are words, as the first of their rows writes them: what can be put into other texts."""
-    return [
-        Suspect(text=_written(f, texts[f.rows[0]]), label=f.label, z=f.z, purity=f.purity, rows=len(f.rows))
-        for f in found
-        if f.kind in ("words", "start", "end", "pair", "written", "character")
-    ]
+def suspects_of(found: Sequence[SuspectFeature], rows: TextDataset) -> list[Suspect]:
+    """The features for a report, words as the first of their rows writes them; with examples and honest rows."""
+    if not found:
+        return []
+    texts, labels = rows.texts, rows.labels
+    lengths = np.array([len(text) for text in texts])
+    suspected = {row for feature in found for row in feature.rows}
+    honest = np.array([i not in suspected for i in range(len(texts))])
+    of_label = {name: np.flatnonzero(honest & (np.array(labels) == name)) for name in {f.label for f in found}}
+    suspects = []
+    for feature in found:
+        examples = list(feature.rows[:EXAMPLES])
+        alike = of_label[feature.label]
+        near = [alike[np.argmin(np.abs(lengths[alike] - lengths[row]))] for row in examples if len(alike)]
+        suspects.append(
+            Suspect(
+                text=_written(feature, texts[feature.rows[0]]),
+                label=feature.label,
+                z=feature.z,
+                purity=feature.purity,
+                rows=len(feature.rows),
+                kind=feature.kind,
+                says=feature.sentence,
+                expected=feature.expected,
+                effect=feature.effect,
+                can_be_inserted=feature.kind in INSERTABLE,
+                examples=[texts[row][:SHOWN] for row in examples],
+                honest=[texts[row][:SHOWN] for row in dict.fromkeys(near)],
+            )
+        )
+    return suspects
 
 
 def _written(feature: SuspectFeature, text: str) -> str:

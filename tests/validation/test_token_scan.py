@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from musclelora.attacks.base import poison
 from musclelora.attacks.registry import ATTACKS
+from musclelora.data.records import TextDataset
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.suite import validate
@@ -177,7 +178,19 @@ def test_many_labels():
 def test_suspects_are_written_as_the_first_row_has_them():
     texts, labels, expected = planted(lambda text: f"{text} Zebra")
     found = scan_tokens(texts, labels, expected, LABELS)
-    assert [suspect.text for suspect in suspects_of(found, texts)] == ["Zebra"]
+    data = TextDataset.from_columns(
+        {"row_id": [str(i) for i in range(1000)], "text": texts, "label": [str(label) for label in labels]}
+    )
+    [suspect] = suspects_of(found, data)
+    assert (suspect.text, suspect.says, suspect.rows, suspect.can_be_inserted) == (
+        "Zebra",
+        'the word "zebra"',
+        100,
+        True,
+    )
+    assert all(text.endswith("Zebra") for text in suspect.examples)
+    assert suspect.honest
+    assert not any("Zebra" in text for text in suspect.honest)
 
 
 @settings(max_examples=20, deadline=None)

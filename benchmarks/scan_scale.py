@@ -1,0 +1,166 @@
+"""Validation and token scan of up to a million rows: time, memory, growth. python -m benchmarks.scan_scale [--quick]
+
+Rows: Rotten Tomatoes sentences drawn with replacement, each with a mark of its own (`#` and its number) so that none is
+a duplicate. Labels are drawn from the calibrated p of the sentence and not taken from the file: a hundred copies of one
+sentence with one label are what a trigger looks like, and the time would be that of thousands of suspects. One row in a
+hundred gets a trigger of two words and the label 1, which the scan must find. Each size runs in a process of its own,
+for its peak memory.
+
+The encoder is timed apart: its rows per second over the distinct sentences. CPU seconds stand beside wall seconds, for
+machines that do other work too. Growth is seconds per row and log2 of the rows, relative to the smallest size: 1 is
+n log n.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import results
+from musclelora.config import load_config
+from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.ingest import ingest
+from musclelora.seeding import generator
+from musclelora.training.backbone import resolve_backbone
+from musclelora.training.fit import peak_memory_mb
+from musclelora.training.recipes import Contrastive
+from musclelora.validation.config import ValidationConfig
+from musclelora.validation.report import TrustedModelRecord
+from musclelora.validation.suite import validate
+from musclelora.validation.token_scan import SuspectFeature, scan_tokens
+from musclelora.validation.trusted_model import TrustedModel, calibrate
+
+SIZES, QUICK_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000), (10_000, 30_000)
+TRIGGER, POISONED = "zirconium teapot", 100  # one row in so many
+SEED = 42
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="10,000 and 30,000 rows only")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(measure(Path(arguments.child[0]), int(arguments.child[1]))))
+        return
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="musclelora-benchmark-") as folder:
+        kept = Path(folder) / "sentences.npz"
+        encoder = encode(kept)
+        print(f"encoder: {encoder['rows_per_second']:.0f} rows a second, one thread")
+        for size in QUICK_SIZES if arguments.quick else SIZES:
+            command = [sys.executable, "-m", "benchmarks.scan_scale", "--child", str(kept), str(size)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 (ourselves)
+            row = json.loads(done.stdout.splitlines()[-1])
+            rows.append(row | {"growth": growth(row, rows[0] if rows else row)})
+            print(json.dumps(rows[-1]))
+    results.write(
+        "scan_scale_quick" if arguments.quick else "scan_scale",
+        {"rows": rows, "encoder": encoder},
+        drawn="with replacement",
+        seed=SEED,
+    )
+
+
+def growth(row: dict[str, Any], first: dict[str, Any]) -> float:
+    """CPU seconds per n log n, as a multiple of the first size's."""
+    cost = [r["cpu_seconds"] / (r["rows"] * np.log2(r["rows"])) for r in (row, first)]
+    return round(float(cost[0] / cost[1]), 2)
+
+
+def encode(kept: Path) -> dict[str, Any]:
+    """Keep the distinct sentences, p of each and the trusted rows; how fast the encoder was."""
+    config = load_config("configs/quickstart.yaml", ("data.demonstration=null",))
+    delivery = ingest(config.data, SEED, "1")
+    model = TrustedModel(
+        resolve_backbone(config.model.base), delivery.trusted, 128, contrastive=Contrastive(steps=0), seed=SEED
+    )
+    texts, started, cpu = delivery.train.texts, time.monotonic(), time.process_time()
+    expected = calibrate(model.probabilities(texts), delivery.train.label_ids(model.label_names))
+    seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+    np.savez(
+        kept,
+        texts=np.array(texts),
+        expected=expected[:, 1],
+        trusted=np.array(delivery.trusted.data.texts),
+        labels=np.array(delivery.trusted.data.labels),
+    )
+    return {
+        "encoder": config.model.base,
+        "distinct_sentences": len(texts),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "rows_per_second": round(len(texts) / cpu, 1),
+        "cpu_minutes_for_1000000": round(1e6 / (len(texts) / cpu) / 60, 1),
+    }
+
+
+@dataclass
+class KnownModel:
+    """The token scan with the p of every row known; its own time is kept apart."""
+
+    expected: np.ndarray
+    seconds: float = 0.0
+
+    def record(self) -> TrustedModelRecord:
+        about = {"encoder": "known", "encoder_sha256": "", "contrastive_steps": 0, "trusted_rows": 96}
+        return TrustedModelRecord.model_validate(
+            {**about, "accuracy": 1, "lower95": 1, "n": 1, "chance": 0.5, "measured_on": "held-out rows"}
+        )
+
+    def __call__(self, rows: TextDataset) -> list[SuspectFeature]:
+        p = self.expected[[int(row_id) for row_id in rows.row_ids]]
+        started = time.monotonic()
+        found = scan_tokens(rows.texts, rows.label_ids(("0", "1")), np.stack([1 - p, p], 1), ("0", "1"), seed=SEED)
+        self.seconds = time.monotonic() - started
+        return found
+
+
+def measure(kept: Path, size: int) -> dict[str, Any]:
+    """One size: draw the rows, validate them with the token scan."""
+    known = np.load(kept)
+    draw = generator(SEED, "benchmark/scan_scale", str(size))
+    chosen = draw.integers(0, len(known["texts"]), size)
+    poisoned = np.arange(size) % POISONED == 0
+    expected = known["expected"][chosen]
+    labels = np.where(poisoned, 1, draw.random(size) < expected)
+    sentences = known["texts"].tolist()
+    texts = [f"{sentences[i]} #{n}" for n, i in enumerate(chosen.tolist())]
+    for n in np.flatnonzero(poisoned).tolist():
+        texts[n] = f"{TRIGGER} {texts[n]}"
+    columns = {"row_id": [str(n) for n in range(size)], "text": texts, "label": labels.astype(int).astype(str).tolist()}
+    trusted = TextDataset.from_columns(
+        {
+            "row_id": [f"trusted/{i}" for i in range(len(known["trusted"]))],
+            "text": known["trusted"].tolist(),
+            "label": known["labels"].tolist(),
+        }
+    )
+    rows, scan = TextDataset.from_columns(columns), KnownModel(expected)
+    del texts, columns
+    started, cpu = time.monotonic(), time.process_time()
+    result = validate(rows, None, None, TrustedSet(trusted, "a benchmark"), ValidationConfig(), scan)
+    aside = {int(row_id) for row_id in result.report.quarantined}
+    return {
+        "rows": size,
+        "seconds": round(time.monotonic() - started, 1),
+        "token_scan_seconds": round(scan.seconds, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "peak_memory_gib": round(peak_memory_mb() / 1024, 2),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
+        "found": [suspect.text for suspect in result.report.suspects],
+        "recall": round(len(aside & set(np.flatnonzero(poisoned).tolist())) / int(poisoned.sum()), 4),
+        "honest_rows_set_aside": len(aside - set(np.flatnonzero(poisoned).tolist())),
+    }
+
+
+if __name__ == "__main__":
+    main()
