@@ -17,7 +17,7 @@ ALLOWED = {
     "validation": {"data", "training"},
     "training": {"data", "adapters"},
     "evaluation": {"data", "training", "attacks", "validation"},
-    "comparison": {"data", "training", "attacks", "defenses", "evaluation", "governance", "ingest"},
+    "comparison": {"data", "training", "attacks", "defenses", "evaluation", "governance", "ingest", "purification"},
     "defenses": {"data", "adapters", "training"},
     "governance": {"data", "training", "validation", "evaluation"},
 }

@@ -7,6 +7,8 @@ from itertools import product
 from musclelora.comparison.method import Method
 from musclelora.comparison.record import CLEAN, Cell
 from musclelora.defenses.registry import defense_by_name
+from musclelora.errors import ConfigError
+from musclelora.purification import PURIFY
 from musclelora.training.backbone import Backbone
 from musclelora.training.presets import resolve_recipe
 
@@ -29,6 +31,11 @@ def grid(
         if method.defense is not None:
             defense_by_name(method.defense, method.settings)
         recipe = resolve_recipe(method.recipe, preset)
+        if recipe.name == PURIFY:
+            raise ConfigError(
+                "The recipe 'purify' trains on what the scans of validation leave, and a comparison runs no scans yet: "
+                "it would be `none` under another name. Leave it out of `methods`; python -m benchmarks.purify measures it."
+            )
         alone = recipe.train_on == "trusted"
         cells += [
             Cell(
