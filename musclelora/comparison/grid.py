@@ -34,7 +34,7 @@ def grid(
         if recipe.name == PURIFY:
             raise ConfigError(
                 "The recipe 'purify' trains on what the scans of validation leave, and a comparison runs no scans yet: "
-                "it would be `none` under another name. Leave it out of `methods`; python -m benchmarks.purify measures it."
+                "it would be `none` under another name. Leave it out of `methods`: benchmarks.purify measures it."
             )
         alone = recipe.train_on == "trusted"
         cells += [
