@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, ProgressCallback, Trainer
 
 from musclelora.training import checkpoints
 from musclelora.training.alignment import align, alignment_mode, mean_norm, raw_share
 from musclelora.training.batches import LengthGrouped, References, cut_by_length, joined, rows_of
+from musclelora.training.callbacks import Bar, Moments
 from musclelora.training.defended_model import EpochMetrics
 from musclelora.training.dropout import Masks, fast_dropout
 from musclelora.training.first_token import first_token_only
@@ -77,7 +78,10 @@ class AlignedTrainer(Trainer):
         self._checkpoint_folder = checkpoint_folder
         self._observer = observer
         self._saved_at = time.monotonic()
-        self.add_callback(_Moments(self))
+        self.add_callback(Moments(self))
+        if not self.args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(Bar(self))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """The Trainer's, with what makes it faster for as long as it trains (docs/training.md)."""
@@ -202,17 +206,9 @@ class AlignedTrainer(Trainer):
 
     def close_epoch(self, model: PreTrainedModel) -> None:
         """Record the epoch, and keep its weights if its dev accuracy is the best so far (without dev: the last)."""
-        steps = max(1, sum(self._modes.values()))
-        references = self._reference_losses
-        metrics = EpochMetrics(
-            epoch=len(self.curve) + 1,
-            loss=float(torch.stack(self._losses).mean()),
-            reference_loss=sum(references) / len(references) if references else None,
-            aligned=self._modes["aligned"] / steps,
-            mixed=self._modes["mixed"] / steps,
-            raw=self._modes["raw"] / steps if self.alignment else 1.0,
-            dev_accuracy=self._dev_accuracy(model) if self._is_measured(len(self.curve) + 1) else None,
-        )
+        metrics = self.epoch_so_far()
+        if self._is_measured(metrics.epoch):
+            metrics = metrics.model_copy(update={"dev_accuracy": self._dev_accuracy(model)})
         best = self.curve[self.best_epoch - 1].dev_accuracy if self.curve else None
         if best is None or (metrics.dev_accuracy is not None and metrics.dev_accuracy > best):
             self.best_epoch = metrics.epoch
@@ -220,6 +216,20 @@ class AlignedTrainer(Trainer):
         self.curve.append(metrics)
         self._losses, self._reference_losses, self._modes = [], [], Counter()
         self._on_epoch(metrics)
+
+    def epoch_so_far(self) -> EpochMetrics:
+        """The metrics of the steps since the last epoch was closed, at least one; without a dev accuracy."""
+        steps = max(1, sum(self._modes.values()))
+        references = self._reference_losses
+        return EpochMetrics(
+            epoch=len(self.curve) + 1,
+            loss=float(torch.stack(self._losses).mean()),
+            reference_loss=sum(references) / len(references) if references else None,
+            aligned=self._modes["aligned"] / steps,
+            mixed=self._modes["mixed"] / steps,
+            raw=self._modes["raw"] / steps if self.alignment else 1.0,
+            dev_accuracy=None,
+        )
 
     def _is_measured(self, epoch: int) -> bool:
         epochs = int(self.args.num_train_epochs)
@@ -284,49 +294,3 @@ class AlignedTrainer(Trainer):
         if self.alignment is not None and self.alignment.reference_every > 1:
             kept = checkpoints.read_tensors(folder, "references")
             self._reference_gradients = [kept[str(i)].to(self.args.device) for i in range(len(kept))]
-
-
-class _Moments(TrainerCallback):
-    """Closes epochs and times checkpoints: the Trainer has no such methods of its own to override."""
-
-    def __init__(self, trainer: AlignedTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        self.trainer.observe(state.global_step, state.max_steps)
-
-    def on_epoch_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,  # noqa: ARG002
-        control: TrainerControl,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        self.trainer.close_epoch(self.trainer.accelerator.unwrap_model(self.trainer.model))
-        control.should_save = self.trainer.is_time_to_save()
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        self.trainer.observe(state.global_step, state.max_steps)
-        ends_epoch = state.epoch is not None and state.epoch == int(state.epoch)  # saved once the epoch is closed
-        control.should_save = not ends_epoch and self.trainer.is_time_to_save()
-
-    def on_save(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,  # noqa: ARG002
-        control: TrainerControl,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        self.trainer.finish_checkpoint()

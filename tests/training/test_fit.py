@@ -1,13 +1,15 @@
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from tqdm.auto import tqdm
 
 from musclelora.errors import ConfigError, DataError, ModelError
-from musclelora.training import fit
+from musclelora.training import callbacks, fit
 from musclelora.training.predict import logits_of
 from musclelora.training.presets import PRESETS, resolve_recipe
 from musclelora.training.recipes import RecipeChoice
@@ -82,7 +84,7 @@ def test_training_leaves_torchs_global_generator_alone(tmp_path):
 def test_full_fine_tuning_learns_the_task_and_keeps_the_best_dev_epoch(tmp_path):
     model = train(tmp_path, recipe("none", epochs=10))
     accuracies = [epoch.dev_accuracy for epoch in model.record.curve]
-    assert max(accuracies) > 0.9
+    assert max(accuracies) >= 0.9  # 0.9 to 1 over eight seeds; 0.5 where nothing is learned
     assert accuracies[model.record.best_epoch - 1] == max(accuracies)
 
 
@@ -110,6 +112,18 @@ def test_epochs_are_reported_as_they_end(tmp_path):
     seen = []
     train(tmp_path, recipe(), on_epoch=seen.append)
     assert [metrics.epoch for metrics in seen] == [1, 2]
+
+
+def test_the_progress_bar_tells_losses_and_modes(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(callbacks, "STEPS_PER_FIGURES", 2)
+    monkeypatch.setattr(tqdm, "set_postfix_str", lambda _, text: told.append(text))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    train(tmp_path, recipe(alignment={"min_ref_loss": 0, "rho_max": 0}, epochs=1))
+    assert len(told) == 2  # four steps
+    assert all(
+        re.fullmatch(r"loss \d\.\d{3}, reference loss \d\.\d{3}, aligned 100%, mixed 0%, raw 0%", t) for t in told
+    )
 
 
 def test_one_class_is_refused(tmp_path):
