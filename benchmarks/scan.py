@@ -199,7 +199,7 @@ HEADING = """## What the scans set aside
 
 `python -m benchmarks.scan --data ../shared/data/sst2 --encoders default FOLDER_OF_MPNET`. SST-2, 6,920 rows; 96 trusted
 rows drawn from the dev rows; recall / precision of the rows set aside, mean over the draws; `both` and the honest rows
-are of both scans together. Nothing was chosen on these sets (docs/validation.md)."""
+are of both scans together. What was chosen while looking at which rows: docs/validation.md."""
 
 
 if __name__ == "__main__":
