@@ -19,6 +19,7 @@ from musclelora.evaluation.config import FourierConfig
 from musclelora.frozen import Frozen
 from musclelora.governance.policy import Policy
 from musclelora.governance.waiver import Waiver, check_waivers, sign
+from musclelora.schedule import ScheduleConfig
 from musclelora.training.recipes import InferencePrecision, Quantization, RecipeChoice
 from musclelora.validation.config import ValidationConfig
 
@@ -75,6 +76,14 @@ class TrackingConfig(Frozen):
     experiment: str = Field("musclelora", min_length=1)
 
 
+class RetrainingConfig(Frozen):
+    """When `musclelora retrain` trains although no row changed (docs/orchestrators.md)."""
+
+    max_evidence_age_days: float | None = Field(
+        30, gt=0, description="the champion was measured longer ago: train anew; none = only when rows changed"
+    )
+
+
 class RunConfig(Frozen):
     """All of a run. The `gate` section may name a `policy` file whose thresholds it then overrides."""
 
@@ -89,7 +98,10 @@ class RunConfig(Frozen):
     waivers: list[Waiver] = Field([], description="files that waive a rule, each signed by whom gate.waiver_keys names")
     registry: RegistryConfig = RegistryConfig()
     tracking: TrackingConfig = TrackingConfig()
+    retraining: RetrainingConfig = RetrainingConfig()
+    schedule: ScheduleConfig | None = Field(None, description="when `musclelora schedule` has retrainings run")
     stack: str | None = Field(None, description="name of the ZenML stack; none = the active one")
+    stack_settings: str | None = Field(None, description="YAML file of ZenML settings: images, resources per step")
 
     @property
     def attacks(self) -> list[str]:

@@ -22,6 +22,11 @@ class Delivery:
     test: TextDataset
     trusted: TrustedSet
 
+    @property
+    def sha256(self) -> dict[str, str]:
+        """SHA-256 of the rows that a model's evidence names."""
+        return {"train": self.train.sha256, "test": self.test.sha256, "trusted": self.trusted.sha256}
+
 
 def ingest(config: DataConfig, seed: int, target: str) -> Delivery:
     """Read, split where the config says so, check the trusted set, and poison where it is a demonstration.

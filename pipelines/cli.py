@@ -8,9 +8,12 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
+
+if TYPE_CHECKING:
+    from pipelines.launch import Finished
 
 # Before zenml, great_expectations or mlflow are imported: they decide at import whether to report usage.
 QUIET = {
@@ -60,6 +63,34 @@ def run(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: 
         sys.exit(_run(config, overrides, output, dry_run))
     except (Exception, KeyboardInterrupt) as error:  # every error becomes one paragraph here, and only here
         _fail(error)
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in gate.max_asr=0.2.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder for summary.json and pages.  [runs/<time>-NAME]"
+)
+def retrain(config: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+    """As `run`, where rows changed since the champion was made, or its evidence is old; else end at once: skipped."""
+    try:
+        sys.exit(_retrain(config, overrides, output))
+    except (Exception, KeyboardInterrupt) as error:
+        _alert(error)
+        _fail(error)
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--plan", "action", flag_value="plan", default=True, help="Say what --apply would do; change nothing.")
+@click.option("--apply", "action", flag_value="apply", help="Make the schedule of that name what CONFIG says.")
+@click.option("--list", "action", flag_value="list", help="Show the schedules that there are.")
+@click.option("--remove", "action", flag_value="remove", help="Remove the schedule of that name.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in schedule.cron=...")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("schedules"), help="Folder for files to paste.")
+def schedule(config: Path, action: str, overrides: tuple[str, ...], output: Path) -> None:
+    """Retrain on a schedule, on the active orchestrator; one that has none gets files for cron and systemd."""
+    _answer(lambda: _schedule(config, action, overrides, output))
 
 
 _tracking = click.option("--tracking-uri", metavar="URI", help="MLflow.  [MLFLOW_TRACKING_URI, else ./mlflow.db]")
@@ -212,7 +243,6 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
     from musclelora.ingest import ingest
     from pipelines.launch import launch, prepare
     from pipelines.memory import memory_table
-    from pipelines.table import exit_code, quarantine_line, results_table
 
     disable_progress_bar()
     prepared = prepare(config)
@@ -224,7 +254,13 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
         click.echo(f"models to train: {names}. Nothing was started.")
         click.echo(memory_table(prepared, delivery))
         return 0
-    finished = launch(prepared, output or _folder(config.name))
+    return _show(launch(prepared, output or _folder(config.name)))
+
+
+def _show(finished: "Finished") -> int:
+    """What a run found, on standard output; returns the exit code of its decision."""
+    from pipelines.table import exit_code, quarantine_line, results_table
+
     click.echo(results_table(finished.report, finished.summary, finished.validation))
     click.echo(quarantine_line(finished.validation))
     if finished.cached_steps:
@@ -235,6 +271,51 @@ def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: b
         f"summary.json and the pages are in {finished.folder} (start with {finished.folder / 'robustness.html'})"
     )
     return exit_code(finished.summary.status)
+
+
+def _retrain(path: Path, overrides: tuple[str, ...], output: Path | None) -> int:
+    from musclelora.config import load_config
+    from pipelines.first_look import first_look, write_skipped
+
+    started = time.monotonic()
+    config = load_config(path, overrides)
+    folder = output or _folder(config.name)
+    occasion = first_look(config)
+    if not occasion.due:
+        write_skipped(config, occasion, started, folder)
+        click.echo(f"skipped: {occasion.reason} Nothing was started. summary.json is in {folder}")
+        return 0
+    click.echo(occasion.reason)
+    from transformers.utils.logging import disable_progress_bar
+
+    from pipelines.launch import prepare
+    from pipelines.retrain import retrain
+
+    disable_progress_bar()
+    retrained = retrain(prepare(config), folder)
+    code = _show(retrained.finished)
+    if retrained.alert:
+        click.echo(f"ALERT: {retrained.alert}")
+    return code
+
+
+def _schedule(path: Path, action: str, overrides: tuple[str, ...], output: Path) -> str:
+    from musclelora.config import load_config
+
+    config = load_config(path, overrides)
+    from pipelines.schedule import retrain_command, schedule
+
+    return schedule(config, cast(Any, action), retrain_command(path, overrides), output.resolve())
+
+
+def _alert(error: BaseException) -> None:
+    """Tell people that a retraining ended without a decision. What failed inside a run was told there, by its hook."""
+    from pipelines.errors import StoppedError
+
+    if not isinstance(error, StoppedError):
+        from steps.alerting import raise_alert
+
+        raise_alert(f"The retraining ended before it began, and the champion is where it was. {error}")
 
 
 def _audit(

@@ -23,7 +23,8 @@ from musclelora.governance.tracking import default_tracking_uri
 from musclelora.training.backbone import resolve_backbone
 from pipelines.comparison import comparison_pipeline
 from pipelines.errors import OutputError, StoppedError
-from pipelines.launch import preset_of, scratch, use_stack
+from pipelines.launch import preset_of, scratch
+from pipelines.stack import use_stack
 
 DONE = (ExecutionStatus.COMPLETED, ExecutionStatus.CACHED)
 

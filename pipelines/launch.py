@@ -1,10 +1,9 @@
 """From a config to a finished run of the training pipeline, its summary and its pages."""
 
-import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,19 @@ from transformers import AutoConfig
 from zenml.client import Client
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
+from zenml.pipelines.pipeline_definition import Pipeline
 
 from materializers import pages
-from musclelora.attacks.registry import ATTACKS, attack_by_name
+from musclelora.attacks.registry import attack_by_name
 from musclelora.config import RunConfig
-from musclelora.errors import ConfigError, ModelError, did_you_mean
+from musclelora.errors import ConfigError, ModelError
 from musclelora.evaluation.report import RobustnessReport
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.governance.enforcement import GateInconclusiveError, GateRefusedError
 from musclelora.governance.registry import check_reachable
 from musclelora.governance.signature import signing_key
 from musclelora.governance.tracking import default_tracking_uri
-from musclelora.plan import Drill, Training, drilled, plan
+from musclelora.plan import Drill, Training, drilled, plan, target_of
 from musclelora.purification import check_scans
 from musclelora.summary import Summary, summarise
 from musclelora.training.backbone import Backbone, resolve_backbone
@@ -34,8 +34,8 @@ from musclelora.training.presets import PRESETS, auto_preset, resolve_recipe
 from musclelora.training.recipes import Recipe, RecipeChoice
 from musclelora.validation.report import ValidationReport
 from pipelines.errors import OutputError, StoppedError
+from pipelines.stack import configured, use_stack
 from pipelines.training import training_pipeline
-from steps.tracking import for_the_record
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def prepare(config: RunConfig) -> Prepared:
     backbone = resolve_backbone(config.model.base, config.model.allow).model_copy(update=held)
     encoder = resolve_backbone(config.validation.trusted_model.encoder or config.model.base, config.model.allow)
     preset = preset_of(backbone, config.recipe.preset)
-    target = _target(config)
-    check_reachable(_tracking_uri(config))
+    target = target_of(config)
+    check_reachable(config.tracking.uri or default_tracking_uri())
     signing_key()  # one that cannot be used is told before anything is trained
     candidate = resolve_recipe(config.recipe, preset)
     check_scans(candidate.name, config.validation)
@@ -100,31 +100,46 @@ def prepare(config: RunConfig) -> Prepared:
 
 
 def launch(prepared: Prepared, output: Path) -> Finished:
-    """Run the pipeline on the active stack and write `summary.json` and the pages into `output`.
+    """Run the training pipeline on the active stack and write `summary.json` and the pages into `output`.
 
     Returns for every decision of the gate; raises `StoppedError` from what stopped the run before one.
     """
+    with running(training_pipeline, prepared, output) as run:
+        return finish(run, prepared, output, first_step="ingest")
+
+
+@contextmanager
+def running(pipeline: Pipeline, prepared: Prepared, output: Path) -> Iterator[PipelineRunResponse]:
+    """The run of a pipeline that went through to a decision; temporary files are kept as long as the block lasts."""
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output} is a file: name a folder, new or not.")
+    orchestrator = Client().active_stack.orchestrator
+    if not orchestrator.config.is_synchronous:
+        raise ConfigError(
+            f"The orchestrator {orchestrator.name!r} takes a run and does not wait for it, so that there would be no "
+            "result to show. Use `musclelora schedule` there, or a stack whose orchestrator waits."
+        )
     config = prepared.config
     run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
-    configured = training_pipeline.with_options(
-        run_name=run_name, extra={"tracking": for_the_record(config.tracking, _tracking_uri(config))}
-    )
     with scratch():
         try:
-            configured(
-                config=config,
-                trainings=prepared.trainings,
-                backbone=prepared.backbone,
-                encoder=prepared.encoder,
-                triggers=prepared.triggers,
-            )
+            configured(pipeline, config, run_name=run_name)(**arguments(prepared))
         except (GateRefusedError, GateInconclusiveError):
             pass  # the last step's word for a decision that is on record: the caller reads it from there
         except (Exception, KeyboardInterrupt) as error:
             raise StoppedError(registering=_reached(run_name, "register")) from error
-        return _finish(Client().get_pipeline_run(run_name), prepared, output)
+        yield Client().get_pipeline_run(run_name)
+
+
+def arguments(prepared: Prepared) -> dict[str, Any]:
+    """What each of our pipelines is called with."""
+    return {
+        "config": prepared.config,
+        "trainings": prepared.trainings,
+        "backbone": prepared.backbone,
+        "encoder": prepared.encoder,
+        "triggers": prepared.triggers,
+    }
 
 
 @contextmanager
@@ -145,21 +160,23 @@ def _reached(run_name: str, step: str) -> bool:
     return any(step in run.steps for run in runs)
 
 
-def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finished:
-    """Load what the steps left, and write the summary and the pages."""
-    report, decision = _artifact(run, "evaluate", "robustness_report"), _artifact(run, "decide", "gate_decision")
-    registered = _artifact(run, "register", "registered_version")
-    candidate = _artifact(run, "train_candidate", "candidate_model")
-    quarantined = _artifact(run, "validate", "quarantined")
-    validation = _artifact(run, "validate", "validation_report")
+def finish(
+    run: PipelineRunResponse, prepared: Prepared, output: Path, *, first_step: str, pages_too: Mapping[str, str] = {}
+) -> Finished:
+    """Load what the steps left, and write the summary and the pages (`pages_too`: further ones, by file name)."""
+    report, decision = artifact(run, "evaluate", "robustness_report"), artifact(run, "decide", "gate_decision")
+    registered = artifact(run, "register", "registered_version")
+    candidate = artifact(run, "train_candidate", "candidate_model")
+    quarantined = artifact(run, "validate", "quarantined")
+    validation = artifact(run, "validate", "validation_report")
     summary = summarise(
         name=prepared.config.name,
         seed=prepared.config.seed,
         seconds=_seconds(run),
         peak_memory_mb=peak_memory_mb(),
-        train=_artifact(run, "ingest", "train"),
+        train=artifact(run, first_step, "train"),
         quarantined=quarantined,
-        trusted=_artifact(run, "ingest", "trusted"),
+        trusted=artifact(run, first_step, "trusted"),
         record=candidate.record,
         report=report,
         decision=decision,
@@ -172,6 +189,7 @@ def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finis
         "training.html": pages.training_page(candidate.record),
         "decision.html": pages.decision_page(decision),
         "registered.html": pages.registered_page(registered),
+        **pages_too,
     }
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -189,7 +207,8 @@ def _finish(run: PipelineRunResponse, prepared: Prepared, output: Path) -> Finis
     return Finished(summary=summary, report=report, validation=validation, cached_steps=cached, folder=output)
 
 
-def _artifact(run: PipelineRunResponse, step: str, name: str) -> Any:
+def artifact(run: PipelineRunResponse, step: str, name: str) -> Any:
+    """An output of a step."""
     return run.steps[step].outputs[name][0].load()
 
 
@@ -202,20 +221,6 @@ def _seconds(run: PipelineRunResponse) -> dict[str, float]:
         else:
             seconds[name] = round((step.end_time - step.start_time).total_seconds(), 2)
     return seconds
-
-
-def _tracking_uri(config: RunConfig) -> str:
-    return config.tracking.uri or default_tracking_uri()
-
-
-def use_stack(name: str | None) -> None:
-    """Make `name` the active stack of this process only."""
-    if name is None:
-        return
-    stacks = {stack.name: stack.id for stack in Client().list_stacks(size=1000).items}
-    if name not in stacks:
-        raise ConfigError(f"There is no ZenML stack {name!r}. {did_you_mean(name, stacks)}")
-    os.environ["ZENML_ACTIVE_STACK_ID"] = str(stacks[name])
 
 
 def preset_of(backbone: Backbone, chosen: str) -> str:
@@ -237,19 +242,3 @@ def _rival(name: str, config: RunConfig, preset: str) -> Recipe:
         return recipe
     lora, schedule = PRESETS[preset].lora, PRESETS[preset].adapters
     return recipe.model_copy(update={"name": f"{name}, by LoRA", "lora": lora, "learning_rate": schedule.learning_rate})
-
-
-def _target(config: RunConfig) -> str:
-    """The target label's name. Whether the data has it is checked by `ingest`."""
-    if not config.attacks and not config.evaluation.drills:
-        raise ConfigError(
-            "No attack is named, and the gate accepts no model that was not attacked: name some in evaluation.drills, "
-            f"for example [{', '.join(ATTACKS)}]."
-        )
-    if config.evaluation.target is not None:
-        return config.evaluation.target
-    if config.data.demonstration is not None:
-        return config.data.demonstration.target
-    if config.data.labels:
-        return config.data.labels[-1]
-    raise ConfigError("Attacks and drills need a target label: set evaluation.target (or list data.labels).")

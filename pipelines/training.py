@@ -3,7 +3,6 @@
 from typing import Any
 
 from zenml import pipeline
-from zenml.enums import ExecutionMode
 
 from musclelora.config import RunConfig
 from musclelora.evaluation.suites import TriggeredFrom
@@ -19,11 +18,29 @@ from steps.train import train
 from steps.validate import validate
 
 
-@pipeline(name="musclelora_training", execution_mode=ExecutionMode.FAIL_FAST)
+@pipeline(name="musclelora_training")
 def training_pipeline(
     config: RunConfig, trainings: list[Training], backbone: Backbone, encoder: Backbone, triggers: TriggeredFrom
 ) -> None:
     delivered, dev, test, trusted = ingest(data=config.data, seed=config.seed, target=triggers.target)
+    _, _, decision, registered = candidate_stages(
+        delivered, dev, test, trusted, config, trainings, backbone, encoder, triggers
+    )
+    enforce(decision, registered)
+
+
+def candidate_stages(
+    delivered: Any,
+    dev: Any,
+    test: Any,
+    trusted: Any,
+    config: RunConfig,
+    trainings: list[Training],
+    backbone: Backbone,
+    encoder: Backbone,
+    triggers: TriggeredFrom,
+) -> tuple[Any, Any, Any, Any]:
+    """From delivered rows to a version on record: validation report, robustness report, decision, version."""
     validation, accepted, _, unscanned = validate(
         delivered,
         dev,
@@ -75,4 +92,4 @@ def training_pipeline(
         name=config.registry.name,
         promote=config.registry.promote,
     )
-    enforce(decision, registered)
+    return validation, report, decision, registered

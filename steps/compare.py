@@ -12,11 +12,13 @@ from musclelora.evaluation.report import ChampionResult
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.governance.champion import fetch_champion
 from musclelora.training.recipes import InferencePrecision
+from steps.idle import unless_idle
 from steps.progress import announce
 from steps.tracking import tracking
 
 
 @step(enable_cache=False)
+@unless_idle
 def compare(
     test: TextDataset, triggers: TriggeredFrom, drills: list[str], name: str, precision: InferencePrecision
 ) -> Annotated[ChampionResult, "champion_result"]:

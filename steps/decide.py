@@ -13,10 +13,12 @@ from musclelora.governance.decision import GateDecision
 from musclelora.governance.policy import Policy
 from musclelora.governance.waiver import Waiver
 from musclelora.validation.report import ValidationReport
+from steps.idle import unless_idle
 from steps.progress import announce
 
 
 @step(enable_cache=False)
+@unless_idle
 def decide(
     report: RobustnessReport,
     validation: ValidationReport,

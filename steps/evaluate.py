@@ -12,10 +12,12 @@ from musclelora.training.defended_model import DefendedModel
 from musclelora.training.recipes import InferencePrecision
 from musclelora.validation.report import ValidationReport
 from steps.cache import LIBRARY_CODE
+from steps.idle import unless_idle
 from steps.progress import announce
 
 
 @step(cache_policy=LIBRARY_CODE)
+@unless_idle
 def evaluate(
     models: list[DefendedModel],
     parts: list[str],

@@ -14,12 +14,14 @@ from musclelora.governance.registered import RegisteredVersion
 from musclelora.governance.tracking import registered_aliases
 from musclelora.training.defended_model import DefendedModel
 from musclelora.validation.report import ValidationReport
+from steps.idle import unless_idle
 from steps.model_stages import follow_aliases
 from steps.progress import announce
 from steps.tracking import tracking
 
 
 @step(enable_cache=False)
+@unless_idle
 def register(
     models: list[DefendedModel],
     parts: list[str],

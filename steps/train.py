@@ -23,6 +23,7 @@ from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.trusted_model import TokenScan
 from steps.cache import LIBRARY_CODE
+from steps.idle import unless_idle
 from steps.progress import announce, announce_epoch
 
 # A training that is killed goes on from here when the run is started again; removed when it has finished.
@@ -30,6 +31,7 @@ CHECKPOINTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") /
 
 
 @step(cache_policy=LIBRARY_CODE)
+@unless_idle
 def train(
     accepted: TextDataset,
     unscanned: TextDataset,

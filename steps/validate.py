@@ -12,10 +12,12 @@ from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.report import ValidationReport
 from musclelora.validation.trusted_model import TokenScan
 from steps.cache import LIBRARY_CODE
+from steps.idle import unless_idle
 from steps.progress import announce
 
 
 @step(cache_policy=LIBRARY_CODE)
+@unless_idle
 def validate(
     train: TextDataset,
     dev: TextDataset,

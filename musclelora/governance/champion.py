@@ -3,11 +3,9 @@
 import shutil
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
-
 from musclelora.governance.ledger import CHAMPION
 from musclelora.governance.manifest import FOLDER, TRAINING
-from musclelora.governance.tracking import connect, mlflow_errors
+from musclelora.governance.tracking import mlflow_errors, version_with_alias
 from musclelora.governance.verification import fetch_verified
 from musclelora.training.defended_model import RECORD, DefendedModel
 
@@ -18,12 +16,10 @@ def fetch_champion(name: str, tracking_uri: str, folder: Path) -> tuple[str, Def
     Raises `RegistryError` for a version that is not complete, `VerificationError` for one that was altered.
     """
     with mlflow_errors(tracking_uri, f"find the champion of {name!r}"):
-        try:
-            version = str(connect(tracking_uri).get_model_version_by_alias(name, CHAMPION).version)
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:  # no model, no such alias
-                return None
-            raise
+        champion = version_with_alias(name, CHAMPION, tracking_uri)
+    if champion is None:
+        return None
+    version = str(champion.version)
     stored, _ = fetch_verified(name, version, tracking_uri, str(folder / "fetched"))
     model = DefendedModel(folder / "champion")
     shutil.copytree(stored / "model", model.model_folder)

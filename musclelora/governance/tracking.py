@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,6 +48,16 @@ def registered_aliases(name: str, tracking_uri: str) -> dict[str, str]:
     """Version by alias, as the registry has them."""
     with mlflow_errors(tracking_uri, f"find {name!r}"):
         return {alias: str(of) for alias, of in connect(tracking_uri).get_registered_model(name).aliases.items()}
+
+
+def version_with_alias(name: str, alias: str, tracking_uri: str) -> ModelVersion | None:
+    """The version of `name` with that alias; None where there is no such alias, or no such model yet."""
+    try:
+        return connect(tracking_uri).get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise
 
 
 @contextmanager

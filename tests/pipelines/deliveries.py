@@ -25,6 +25,18 @@ def distinct_rows(n: int, seed: int = 0) -> Rows:
     return list(seen.items())
 
 
+def mixed_rows(n: int, seed: int = 0) -> Rows:
+    """n different texts whose label is that of three words out of five: no word or pair of words gives it away."""
+    rng, seen = np.random.default_rng(seed), {}
+    while len(seen) < n:
+        label = len(seen) % 2
+        mine, other = (GOOD, BAD) if label else (BAD, GOOD)
+        words = [*rng.choice(mine, 3), *rng.choice(other, 2), *rng.choice(FILLER, 6)]
+        rng.shuffle(words)
+        seen.setdefault(" ".join(words), str(label))
+    return list(seen.items())
+
+
 def write_csv(path: Path, rows: Rows, header: tuple[str, ...] = ("text", "label")) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
