@@ -40,9 +40,21 @@ def rows_of(lines: Iterable[Row]) -> list[Row]:
 
 
 def tables(rows: list[Row]) -> str:
-    """One table per backbone: per recipe CACC, ASR / floor per attack, their means, the worst attack."""
-    by_backbone = _grouped(rows, lambda row: row["backbone"])
+    """One table per backbone: per recipe CACC, ASR / floor per attack, their means, the worst attack.
+
+    A seed under which a recipe has not met every attack yet is left out: it would count in some means and not in others.
+    """
+    by_backbone = _grouped(_of_whole_seeds(rows), lambda row: row["backbone"])
     return "\n\n".join(f"### {backbone}\n\n{_table(of)}" for backbone, of in by_backbone.items())
+
+
+def _of_whole_seeds(rows: list[Row]) -> list[Row]:
+    attacks = {
+        backbone: {row["attack"] for row in of} for backbone, of in _grouped(rows, lambda r: r["backbone"]).items()
+    }
+    seeds = _grouped(rows, lambda row: (row["backbone"], row["recipe"], row["train_rows"], row["seed"]))
+    whole = [of for (backbone, *_), of in seeds.items() if {row["attack"] for row in of} == attacks[backbone]]
+    return [row for of in whole for row in of]
 
 
 def _table(rows: list[Row]) -> str:

@@ -154,14 +154,23 @@ def test_the_table():
     second = [
         line("none", "clean", 0.9, {"badnets": 0.2, "addsent": 0.2}, seed=2),
         line("none", "badnets", 0.84, {"badnets": 1.0}, seed=2),
+        line("none", "addsent", 0.86, {"addsent": 1.0}, seed=2),
     ]
     text = tables(rows_of([*GRID, *second]))
     assert text.splitlines()[0] == "### tiny"
     assert text.splitlines()[4:] == [
-        "| `none` | 1,000 | 2 | 86.0 (84.0 to 88.0) | 95.0 / 15.0 | 100.0 / 20.0 | 96.7 / 16.7 | +80.0 (badnets) "
+        "| `none` | 1,000 | 2 | 86.0 (84.0 to 88.0) | 95.0 / 15.0 | 100.0 / 20.0 | 97.5 / 17.5 | +80.0 (badnets) "
         "| 10 |",
         "| `trusted-only` | 1,000 | 1 | 70.0 | 30.0 / 30.0 | 25.0 / 25.0 | 27.5 / 27.5 | +0.0 (badnets) | 10 |",
     ]
+
+
+def test_a_seed_that_has_not_met_every_attack_is_in_no_mean():
+    half = [
+        line("none", "clean", 0.9, {"badnets": 0.2, "addsent": 0.2}, seed=2),
+        line("none", "badnets", 0.84, {"badnets": 1.0}, seed=2),
+    ]
+    assert tables(rows_of([*GRID, *half])) == tables(rows_of(GRID))
 
 
 def test_judgement_says_where_it_falls_short():
