@@ -42,7 +42,7 @@ def rows_of(lines: Iterable[Row]) -> list[Row]:
 def tables(rows: list[Row]) -> str:
     """One table per backbone: per recipe CACC, ASR / floor per attack, their means, the worst attack.
 
-    A seed under which a recipe has not met every attack yet is left out: it would count in some means and not in others.
+    A seed under which a recipe has not met every attack yet is left out: it would count in some means only.
     """
     by_backbone = _grouped(_of_whole_seeds(rows), lambda row: row["backbone"])
     return "\n\n".join(f"### {backbone}\n\n{_table(of)}" for backbone, of in by_backbone.items())
@@ -85,7 +85,7 @@ def _table(rows: list[Row]) -> str:
 def judgement(rows: list[Row]) -> list[str]:
     """What issue 4 asks of the defences, in words with the figures, per backbone; nothing for what was not trained."""
     said = []
-    for backbone, of in _grouped(rows, lambda row: row["backbone"]).items():
+    for backbone, of in _grouped(_of_whole_seeds(rows), lambda row: row["backbone"]).items():
         by_recipe = _grouped(of, lambda row: row["recipe"])
         for defence in ("musclelora", "musclelora-guided"):
             said += [f"{backbone}: {sentence}" for sentence in _judged(defence, by_recipe)]

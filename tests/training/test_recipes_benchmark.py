@@ -178,8 +178,9 @@ def test_judgement_says_where_it_falls_short():
         line("musclelora", "clean", 0.74, {"badnets": 0.2, "addsent": 0.2}),
         line("musclelora", "badnets", 0.74, {"badnets": 0.2}),
         line("musclelora", "addsent", 0.72, {"addsent": 0.5}),
-        line("trusted-contrastive", "clean", 0.77, {"badnets": 0.2}),
+        line("trusted-contrastive", "clean", 0.77, {"badnets": 0.2, "addsent": 0.2}),
         line("trusted-contrastive", "badnets", 0.77, {"badnets": 0.2}),
+        line("trusted-contrastive", "addsent", 0.77, {"addsent": 0.2}),
     ]
     assert judgement(rows_of(GRID)) == []
     assert judgement(rows_of([*GRID, *ours])) == [
