@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from musclelora.attacks.base import poison_jointly
-from musclelora.attacks.registry import ATTACKS, attack_by_name
-from musclelora.config import RunConfig
+from musclelora.attacks.registry import attack_by_name
 from musclelora.data.records import TextDataset
-from musclelora.errors import ConfigError
 from musclelora.frozen import Frozen
 from musclelora.training.recipes import Recipe
 from musclelora.validation.group_scan import GroupScanResult
@@ -88,19 +86,3 @@ def plan(
             Training(part=f"control_{name}", recipe=undefended, defended=False, drill=drill),
         ]
     return trainings
-
-
-def target_of(config: RunConfig) -> str:
-    """The target label's name. Whether the data has it is checked by `ingest`."""
-    if not config.attacks and not config.evaluation.drills:
-        raise ConfigError(
-            "No attack is named, and the gate accepts no model that was not attacked: name some in evaluation.drills, "
-            f"for example [{', '.join(ATTACKS)}]."
-        )
-    if config.evaluation.target is not None:
-        return config.evaluation.target
-    if config.data.demonstration is not None:
-        return config.data.demonstration.target
-    if config.data.labels:
-        return config.data.labels[-1]
-    raise ConfigError("Attacks and drills need a target label: set evaluation.target (or list data.labels).")

@@ -13,7 +13,7 @@ from musclelora.frozen import Frozen
 from musclelora.governance.coverage import Occasion, covered_by_champion, occasion_of
 from musclelora.governance.tracking import default_tracking_uri
 from musclelora.ingest import ingest
-from musclelora.plan import target_of
+from musclelora.target import target_of
 
 
 class Skipped(Frozen):

@@ -25,9 +25,10 @@ from musclelora.governance.enforcement import GateInconclusiveError, GateRefused
 from musclelora.governance.registry import check_reachable
 from musclelora.governance.signature import signing_key
 from musclelora.governance.tracking import default_tracking_uri
-from musclelora.plan import Drill, Training, drilled, plan, target_of
+from musclelora.plan import Drill, Training, drilled, plan
 from musclelora.purification import check_scans
 from musclelora.summary import Summary, summarise
+from musclelora.target import target_of
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.fit import peak_memory_mb
 from musclelora.training.presets import PRESETS, auto_preset, resolve_recipe

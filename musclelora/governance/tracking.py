@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
@@ -25,7 +25,9 @@ from musclelora.errors import ConfigError, RegistryError
 from musclelora.evaluation.report import RobustnessReport
 from musclelora.governance.decision import GateDecision
 from musclelora.governance.metrics import report_metrics
-from musclelora.training.defended_model import TrainingRecord
+
+if TYPE_CHECKING:  # torch and peft would come with it, and whoever only asks the registry need not wait for them
+    from musclelora.training.defended_model import TrainingRecord
 
 RUN_NAME = "musclelora.run_name"
 _PARAM_LENGTH = 6000  # mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
@@ -154,7 +156,7 @@ def finish_run(tracking_uri: str, run_id: str, status: Literal["FINISHED", "FAIL
         _end(connect(tracking_uri), run_id, status)
 
 
-def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record: TrainingRecord) -> str:
+def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record: "TrainingRecord") -> str:
     """A finished child run with what `log_record` writes. Returns its id."""
     with mlflow_errors(tracking_uri, f"log the training {child_name!r}"):
         client = connect(tracking_uri)
@@ -166,7 +168,7 @@ def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record:
     return run_id
 
 
-def log_record(tracking_uri: str, run_id: str, record: TrainingRecord) -> None:
+def log_record(tracking_uri: str, run_id: str, record: "TrainingRecord") -> None:
     """The record's settings as flat params of a run, its curve as metrics per epoch, its frequencies per step."""
     fields = record.model_dump(
         mode="json", exclude={"curve", "frequencies", "seconds", "logit_difference", "best_epoch"}

@@ -1,6 +1,8 @@
 """Steps that find nothing to do, and messages to people."""
 
 import inspect
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Annotated
 
@@ -106,3 +108,10 @@ def test_the_gates_word_is_not_told_twice(stack, caplog, error):
     alerter = stack(Alerter(True))
     alerting.alert_failure(error)
     assert (alerter.posted, caplog.messages) == ([], [])
+
+
+def test_the_first_look_loads_neither_zenml_nor_torch():
+    """They would take longer than the look: unchanged rows are answered in seconds."""
+    script = "import sys, pipelines.first_look; print(sorted({'torch', 'transformers', 'zenml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
