@@ -13,7 +13,9 @@ from musclelora.seeding import generator
 
 Batch = dict[str, Tensor]
 PASS_OVERHEAD = 64  # what a forward and a backward pass cost besides their tokens, in tokens (MiniLM, CPU)
-LENGTH_NOISE = 0.05  # standard deviation of the logarithm: padding grows by a few per cent, no two passes are alike
+# Standard deviation of the logarithm: padding grows by a few per cent, and no two passes are alike. With 0.05, rows
+# that a trigger had made longer were batches of one label alone, and tiny models learned nothing from them.
+LENGTH_NOISE = 0.1
 
 
 def length_grouped(lengths: np.ndarray, size: int, draw: np.random.Generator) -> list[np.ndarray]:

@@ -1,20 +1,23 @@
 """Defences that leave training rows out: BKI, CUBE, Z-Def, SEEP."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from musclelora.defenses.base import kept_rows
+from musclelora.data.records import TrustedSet
+from musclelora.defenses.base import Defender, kept_rows
 from musclelora.defenses.bki import Bki
 from musclelora.defenses.cube import Cube
 from musclelora.defenses.seep import Seep
 from musclelora.defenses.z_def import ZDef
 from musclelora.errors import DataError
+from musclelora.seeding import generator
 from tests.defenses.conftest import ONE_WORD, TARGET, three_labels
 
 DEFENCES = {
     "bki": Bki(frequent_share=0.5),
-    "cube": Cube(epochs=3, reduction="pca", dimensions=10, min_share=0.05),
-    "seep": Seep(epochs=3, seed_share=0.1),
+    "seep": Seep(epochs=5, seed_share=0.1),
     "z-def": ZDef(deviations=2.5, common_words=0),
 }
 LEAVES_NO_BACKDOOR = {"bki", "z-def"}  # of the poison that the others leave, a model this small learns the backdoor
@@ -49,6 +52,19 @@ def test_most_of_the_poison_is_left_out(name, poisoned, one_word_poisoned, trigg
 
 def test_bki_without_a_keyword_that_is_often_enough_suspects_nothing(poisoned, defender):
     assert not Bki(frequent_share=0.001).suspects(poisoned, defender).any()
+
+
+def test_cube_leaves_out_what_is_a_cluster_of_its_own_in_its_label():
+    """States that are given, since a model this small keeps no such cluster reliably."""
+    rows = three_labels(300, "train")
+    poisoned = np.array([label == TARGET and i % 5 == 0 for i, label in enumerate(rows.labels)])
+    at = np.where(poisoned, 9.0, [4.0 * int(label) for label in rows.labels])
+    states = generator(0, "tests/defenses/cube").normal(at[:, None], 0.5, (300, 12))
+    learned = SimpleNamespace(states=lambda texts: states[: len(texts)])
+    defender = Defender(TrustedSet(rows, owner="the tests"), rows, 7, lambda _rows, _epochs: learned)
+    suspects = Cube(reduction="pca", dimensions=5, min_share=0.1).suspects(rows, defender)
+    assert suspects[poisoned].all()
+    assert suspects[~poisoned].mean() < 0.1
 
 
 def test_cube_leaves_labels_of_a_few_rows_alone(defender):

@@ -9,6 +9,7 @@ def test_drills_whose_control_is_weak_are_inconclusive(musclelora, delivery, bac
     write_config(
         delivery,
         backbone_folder,
+        seed=11,  # of no other test: what they have trained would come from the cache
         evaluation={"drills": ["badnets", "addsent"], "target": "1", "drill_rate": 0.02, "joint_drill": True},
         gate={
             "max_asr": 1.0,

@@ -84,7 +84,7 @@ def test_training_leaves_torchs_global_generator_alone(tmp_path):
 def test_full_fine_tuning_learns_the_task_and_keeps_the_best_dev_epoch(tmp_path):
     model = train(tmp_path, recipe("none", epochs=10))
     accuracies = [epoch.dev_accuracy for epoch in model.record.curve]
-    assert max(accuracies) >= 0.9  # 0.9 to 1 over eight seeds; 0.5 where nothing is learned
+    assert max(accuracies) > 0.9
     assert accuracies[model.record.best_epoch - 1] == max(accuracies)
 
 
