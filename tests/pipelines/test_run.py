@@ -56,6 +56,8 @@ def runs(folder, musclelora, temporary):
         left = sorted(path.name for path in temporary.iterdir() if path.name.startswith(("musclelora", "zenml", "tmp")))
         return Run(result.exit_code, result.stdout, result.stderr, folder / name, aliases_of(folder), left)
 
+    for model in Client().list_models(name=MODEL).items:
+        Client().delete_model(model.id)  # another module's, in the same ZenML: its versions have the same names
     own = (
         "data.demonstration=null",
         "evaluation.drill_rate=0.4",
