@@ -93,7 +93,7 @@ def eager_attention(
     """transformers' eager attention with our dropout; q [rows, heads, i, size], k and v [rows, heads, j, size].
 
     In fp32 within bf16 training too: one product in a hundred is attention's at the lengths of sentences, in fp32 it is
-    no slower, and oneDNN, which PyTorch takes in bf16, would keep 3 MB for each shape of a batch.
+    no slower where shapes change, and oneDNN, which PyTorch takes in bf16, would keep 3 MB for each shape of a batch.
     """
     with torch.autocast(query.device.type, enabled=False):
         q, k, v = (states.to(torch.promote_types(states.dtype, torch.float32)) for states in (query, key, value))
