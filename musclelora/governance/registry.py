@@ -14,6 +14,8 @@ from pathlib import Path
 from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from musclelora.errors import ConfigError, RegistryError
 from musclelora.evaluation.report import RobustnessReport
@@ -46,9 +48,12 @@ def check_reachable(tracking_uri: str) -> None:
         return
     shown = without_credentials(tracking_uri)
     try:
+        if tracking_uri.startswith(("postgresql", "mysql")):
+            _check_connects(tracking_uri)
+            return
         with environment(MLFLOW_HTTP_REQUEST_TIMEOUT=str(CHECK_SECONDS), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"):
             connect(tracking_uri).search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         text = str(error)
         denied = getattr(error, "error_code", "") in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
         if denied or "error code 401" in text or "error code 403" in text:
@@ -154,6 +159,15 @@ def _create_version(
     return connect(tracking_uri).create_model_version(
         name, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
     )
+
+
+def _check_connects(database: str) -> None:
+    """One attempt: MLflow makes ten, over a hundred seconds."""
+    engine = create_engine(database, connect_args={"connect_timeout": CHECK_SECONDS})
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _check_writable(database: Path) -> None:

@@ -67,13 +67,20 @@ def mlflow_errors(tracking_uri: str, doing: str) -> Iterator[None]:
     """Turn what MLflow, its database and its artifact store raise into a `RegistryError` without credentials."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (MlflowException, SQLAlchemyError, OSError)) and not _of_an_object_store(error):
+            raise
         shown = without_credentials(tracking_uri)
         # A chained traceback would show the address with its password.
         raise RegistryError(
             f"MLflow at {shown} failed to {doing}: {first_line(error)}. Check that the server "
             "runs, that its disk is not full, and that you may write there."
         ) from (error if shown == tracking_uri else None)
+
+
+def _of_an_object_store(error: Exception) -> bool:
+    """Whether the client of S3 raised it. Its errors have no base class of their own, and it need not be installed."""
+    return type(error).__module__.partition(".")[0] in {"boto3", "botocore"}
 
 
 @contextmanager

@@ -1,15 +1,13 @@
-"""`mlflow server` on the loopback address, on SQLite or PostgreSQL, and a way to lose it in the middle of a request."""
+"""`mlflow server` and `mlflow models serve` on the loopback address, and a way to lose a server in mid-request."""
 
 import http.client
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -26,7 +24,6 @@ from werkzeug.security import generate_password_hash
 WAIT_SECONDS = 240
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of uvicorn
 PASSWORD = secrets.token_hex(12)
-POSTGRES = Path(shutil.which("initdb") or "/nowhere").resolve().parent
 When = Literal["before", "during", "after"]
 
 
@@ -39,9 +36,13 @@ def free_port() -> int:
 class Server:
     """One port and one database; can be killed and started again. With `auth`, user `admin` and `PASSWORD`."""
 
-    def __init__(self, folder: Path, *, auth: bool = True, database: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, auth: bool = True, database: str | None = None, artifacts: str | None = None
+    ) -> None:
+        """`artifacts`: where clients store artifacts themselves; without it the server does, in `folder`."""
         self.folder, self.auth = folder, auth
         self.database = database or f"sqlite:///{folder}/mlflow.db"
+        self.artifacts = artifacts
         self.address = f"http://127.0.0.1:{free_port()}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +50,10 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
         command += ["--app-name", "basic-auth"] if self.auth else []
         command += ["--host", "127.0.0.1", "--port", self.address.rpartition(":")[2]]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        if self.artifacts is None:
+            command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        else:
+            command += ["--no-serve-artifacts", "--default-artifact-root", self.artifacts]
         settings = {
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "x",
             "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
@@ -114,39 +118,6 @@ def wait_until_up(address: str, server: subprocess.Popen[bytes], log: Path) -> N
         except OSError:
             time.sleep(0.5)
     pytest.fail(f"The server did not come up:\n{log.read_text()[-3000:]}")
-
-
-@contextmanager
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL cluster of its own from the programs of the system; the address of its database, with a password."""
-    user = "postgres" if os.getuid() == 0 else None  # the server refuses to be root
-    folder = Path(tempfile.mkdtemp(prefix="musclelora-postgresql-"))
-    port, password = free_port(), secrets.token_hex(12)
-    try:
-        (folder / "password").write_text(password, encoding="utf-8")
-        if user:
-            for path in (folder, folder / "password"):
-                shutil.chown(path, user)
-
-        def run(program: str, *arguments: str) -> None:
-            subprocess.run(
-                [str(POSTGRES / program), "-D", str(folder / "data"), *arguments],
-                user=user,
-                cwd=folder,
-                check=True,
-                stdout=subprocess.DEVNULL,
-                timeout=120,
-            )
-
-        run("initdb", "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync")
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
-        run("pg_ctl", "-l", str(folder / "log"), "-o", options, "-w", "start")
-        try:
-            yield f"postgresql://mlflow:{password}@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder)
 
 
 class Lossy:

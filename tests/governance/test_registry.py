@@ -315,17 +315,20 @@ def test_a_folder_that_cannot_be_made_a_foreign_file_and_a_full_disk_are_told(
         check_reachable(f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def test_a_closed_port_is_told_within_seconds_and_without_the_password() -> None:
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_a_closed_port_is_told_within_seconds_and_without_the_password(scheme: str) -> None:
+    if scheme == "postgresql":
+        pytest.importorskip("psycopg2")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     start = time.monotonic()
 
     with pytest.raises(RegistryError) as caught:
-        check_reachable(f"http://ann:s3cret@127.0.0.1:{port}")
+        check_reachable(f"{scheme}://ann:s3cret@127.0.0.1:{port}")
 
     assert time.monotonic() - start < 5
-    assert f"http://127.0.0.1:{port}" in str(caught.value)
+    assert f"{scheme}://127.0.0.1:{port}" in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None  # a traceback would show the address
 

@@ -17,7 +17,8 @@ from musclelora.governance.verification import verify_ledger, verify_version
 from musclelora.training.defended_model import DefendedModel
 from tests.governance.conftest import PROBES, a_version, aliases, promote_together
 from tests.governance.reports import a_report
-from tests.governance.servers import PASSWORD, POSTGRES, Lossy, Server, When, postgresql
+from tests.governance.servers import PASSWORD, Lossy, Server, When
+from tests.governance.stores import needs_postgresql, postgresql
 
 NAME = "reviews"
 pytestmark = pytest.mark.slow
@@ -196,7 +197,7 @@ def test_twenty_promotions_at_once_then_rollback_and_a_server_killed_and_started
     assert PASSWORD not in lines
 
 
-@pytest.mark.skipif(not (POSTGRES / "pg_ctl").exists(), reason="PostgreSQL is not installed")
+@needs_postgresql
 def test_promotions_on_a_server_with_postgresql(tmp_path: Path) -> None:
     pytest.importorskip("psycopg2")
     with postgresql() as database:

@@ -1,6 +1,7 @@
 """Tracking: what is logged can be read back, from any process, and nothing lands in the working directory."""
 
 import json
+import socket
 from pathlib import Path
 from unittest import mock
 
@@ -19,6 +20,7 @@ from musclelora.governance.tracking import (
     log_dataset,
     log_report,
     log_training,
+    mlflow_errors,
     sqlite_path,
     start_run,
     without_credentials,
@@ -163,6 +165,34 @@ def test_ending_a_run_does_not_print_the_servers_password(
 )
 def test_credentials_are_never_shown(address: str, shown: str) -> None:
     assert without_credentials(address) == shown
+
+
+def test_an_object_store_without_keys_or_behind_a_closed_port_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3 = pytest.importorskip("boto3")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    keys = {"aws_access_key_id": "ann", "aws_secret_access_key": "s3cret"}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # else it asks an address of the cloud
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+    for given, message in [({}, "credentials"), (keys, f"connect to the endpoint URL: .{address}")]:
+        store = boto3.Session(**given).client("s3", endpoint_url=address)
+        with pytest.raises(RegistryError, match=message), mlflow_errors("http://ann:pw@h", "look"):
+            store.list_objects_v2(Bucket="models")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RegistryError, match="failed to store"), mlflow_errors("http://h", "store"):
+        store.upload_file(str(tmp_path / "file"), "models", "file")
+
+
+def test_what_is_not_of_mlflow_is_no_registry_error() -> None:
+    with pytest.raises(KeyError), mlflow_errors("http://h", "look"):
+        raise KeyError("ours")
 
 
 def test_sqlite_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import x25519
 
+from materializers import pages
 from musclelora.config import load_config
 from musclelora.errors import ConfigError
 from musclelora.governance import promotion
@@ -31,7 +32,7 @@ __all__ = ["ann"]  # a fixture
 OF_ANOTHER_KIND = x25519.X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
-def test_the_card_shows_a_waiver_and_escapes_it(ann: tuple[Path, Policy]) -> None:
+def test_card_and_pages_show_a_waiver_and_escape_it(ann: tuple[Path, Policy]) -> None:
     key, policy = ann
     decision = decide(REFUSED, policy, [a_waiver(key)])
 
@@ -39,6 +40,9 @@ def test_the_card_shows_a_waiver_and_escapes_it(ann: tuple[Path, Policy]) -> Non
 
     assert "Waived: max\\_asr\\_over\\_floor (drill, badnets) up to 0.26" in card
     assert "<b>" not in card
+    for page in (pages.decision_page(decision), pages.robustness_page(REFUSED, decision)):
+        assert "filtered &lt;b&gt;before&lt;/b&gt; the model" in page
+        assert "waived by ann@example.com until 2026-12-31" in page
 
 
 class Clock(datetime):

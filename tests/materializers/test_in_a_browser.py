@@ -2,13 +2,16 @@
 
 import shutil
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from materializers import pages
 from musclelora.data.records import TextDataset
-from musclelora.evaluation.report import FlippedRow
+from musclelora.evaluation.report import FlippedRow, ProbeResult
+from musclelora.governance.waiver import Waiver
+from musclelora.validation.report import Suspect
 from tests.materializers import examples
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -35,19 +38,40 @@ def page_of_everything() -> str:
         }
     )
     flipped = [FlippedRow(row_id=text, label=text, text=text, triggered_text=f"cf {text}") for text in PAYLOADS]
-    report = examples.robustness_report()
+    probe = ProbeResult(
+        trigger="",
+        kind="scan",
+        target=PAYLOADS[0],
+        position="start",
+        z=9.0,
+        rows=12,
+        asr=examples.rate(90, 100),
+        floor=None,
+        untriggered=examples.rate(10, 100),
+        examples=flipped,
+    )
+    probes = [probe.model_copy(update={"trigger": text}) for text in PAYLOADS]
+    report = examples.robustness_report().model_copy(update={"probes": probes})
     attack = report.candidate.attacks["badnets"].model_copy(update={"examples": flipped, "target": PAYLOADS[0]})
     candidate = report.candidate.model_copy(update={"attacks": dict.fromkeys(PAYLOADS, attack)})
     decision = examples.gate_decision("refused")
     rules = [decision.rules[0].model_copy(update={"reason": text, "attack": text}) for text in PAYLOADS]
+    waiver = Waiver(
+        model="reviews", rule="max_asr", value=0.5, person=PAYLOADS[0], reason=PAYLOADS[1], expires=date(2999, 12, 31)
+    )
+    decision = decision.model_copy(update={"rules": rules, "waivers": (waiver,)})
+    suspects = [
+        Suspect(text=text, says=text, label=text, z=9.0, purity=1.0, rows=20, examples=list(PAYLOADS), honest=[text])
+        for text in PAYLOADS
+    ]
     validation = examples.validation_report()
     checks = [validation.checks[0].model_copy(update={"detail": text, "examples": [text]}) for text in PAYLOADS]
     shown = [
         pages.text_dataset_page(rows, PAYLOADS[0]),
         pages.trusted_set_page(examples.trusted_set(owner=PAYLOADS[1])),
-        pages.validation_page(validation.model_copy(update={"checks": checks})),
+        pages.validation_page(validation.model_copy(update={"checks": checks, "suspects": suspects})),
         pages.robustness_page(report.model_copy(update={"candidate": candidate}), decision),
-        pages.decision_page(decision.model_copy(update={"rules": rules})),
+        pages.decision_page(decision),
         pages.facts_page(PAYLOADS[2], examples.vouching().model_copy(update={"owner": PAYLOADS[3]})),
     ]
     return "\n".join(shown)
