@@ -11,10 +11,9 @@ import numpy as np
 from musclelora.data.records import TextDataset
 from musclelora.errors import ConfigError
 from musclelora.evaluation.suspect_groups import Predict, judged, readmitted
+from musclelora.training.recipes import PURIFY
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import SuspectGroup
-
-PURIFY = "purify"
 
 
 def check_scans(recipe: str, validation: ValidationConfig) -> None:

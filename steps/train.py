@@ -14,11 +14,12 @@ from musclelora.evaluation.config import FourierConfig
 from musclelora.evaluation.fourier import fourier_observer
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.plan import Training
-from musclelora.purification import PURIFY, readmit
+from musclelora.purification import readmit
 from musclelora.training import fit
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.defended_model import DefendedModel
 from musclelora.training.predict import logits_of
+from musclelora.training.recipes import PURIFY
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.trusted_model import TokenScan

@@ -17,8 +17,8 @@ ALLOWED = {
     "validation": {"data", "training"},
     "training": {"data", "adapters"},
     "evaluation": {"data", "training", "attacks", "validation"},
-    "comparison": {"data", "training", "attacks", "defenses", "evaluation", "governance", "ingest", "purification"},
-    "defenses": {"data", "adapters", "training"},
+    "comparison": {"data", "training", "attacks", "defenses", "evaluation", "governance", "ingest"},
+    "defenses": {"data", "adapters", "training", "validation", "evaluation"},  # purify scans, and judges what it found
     "governance": {"data", "training", "validation", "evaluation"},
 }
 # Governance reads what training and evaluation recorded; it runs neither.

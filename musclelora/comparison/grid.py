@@ -8,9 +8,9 @@ from musclelora.comparison.method import Method
 from musclelora.comparison.record import CLEAN, Cell
 from musclelora.defenses.registry import defense_by_name
 from musclelora.errors import ConfigError
-from musclelora.purification import PURIFY
 from musclelora.training.backbone import Backbone
 from musclelora.training.presets import resolve_recipe
+from musclelora.training.recipes import PURIFY
 
 
 def grid(
@@ -33,8 +33,9 @@ def grid(
         recipe = resolve_recipe(method.recipe, preset)
         if recipe.name == PURIFY:
             raise ConfigError(
-                "The recipe 'purify' trains on what the scans of validation leave, and a comparison runs no scans yet: "
-                "it would be `none` under another name. Leave it out of `methods`: benchmarks.purify measures it."
+                "The recipe 'purify' trains on what the scans of a run leave, and a comparison has no such scans: it "
+                "would be `none` under another name. Name the defence, which brings its own: `- purify`, or `defense: "
+                "purify` with its settings."
             )
         alone = recipe.train_on == "trusted"
         cells += [

@@ -45,7 +45,9 @@ def measure(
     seconds: dict[str, float] = {}
     defense = None if cell.defense is None else defense_by_name(cell.defense, json.loads(cell.settings))
     fitted = partial(_fitted, cell, trusted, dev, on_epoch=on_epoch, checkpoints=checkpoints)
-    defender = Defender(trusted, dev, cell.seed, lambda some, epochs: fitted(some, epochs)[0])
+    defender = Defender(
+        trusted, dev, cell.seed, lambda some, epochs: fitted(some, epochs)[0], cell.backbone, cell.max_length
+    )
     suspects = None
     if defense is not None and "training data" in defense.acts_on():
         with _timed(seconds, "defend"):

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from musclelora.frozen import Frozen
-from musclelora.training.recipes import PARTS, RecipeChoice
+from musclelora.training.recipes import PARTS, PURIFY, RecipeChoice
 
 NAME = r"^[a-z0-9][a-z0-9._+-]{0,39}$"  # part of the names of steps, files and runs
 
@@ -13,7 +13,8 @@ NAME = r"^[a-z0-9][a-z0-9._+-]{0,39}$"  # part of the names of steps, files and 
 class Method(Frozen):
     """A recipe, and the defence before or after it. A bare name in a config is a recipe, or else a defence.
 
-    A defence acts on the recipe `none`, so that all defences are trained alike.
+    A defence acts on the recipe `none`, so that all defences are trained alike. `purify` is a defence here: the recipe
+    of that name needs the scans of a run.
     """
 
     name: str = Field("", pattern=NAME, description="in the tables; empty = that of the defence, else of the recipe")
@@ -25,7 +26,7 @@ class Method(Frozen):
     @classmethod
     def _from_name(cls, given: Any) -> Any:
         if isinstance(given, str):
-            given = {"recipe": {"name": given}} if given in PARTS else {"defense": given}
+            given = {"recipe": {"name": given}} if given in PARTS and given != PURIFY else {"defense": given}
         if not isinstance(given, dict) or given.get("name"):
             return given
         recipe = given.get("recipe", {"name": "none"})

@@ -10,6 +10,7 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.defenses.classifier import Classifier
 from musclelora.errors import DataError
 from musclelora.frozen import Frozen
+from musclelora.training.backbone import Backbone
 
 Where = Literal["training data", "inference"]
 Guard = Callable[[Sequence[str]], np.ndarray]
@@ -21,13 +22,16 @@ REFUSED = -1
 class Defender:
     """What whoever defends has. `clean`: rows known to be clean, for thresholds; never test rows.
 
-    `train` trains the undefended recipe on rows, for so many epochs (None: the recipe's); the result is in memory.
+    `train` trains the undefended recipe on rows, for so many epochs (None: the recipe's); the result is in memory. It
+    starts from `backbone`, and reads `max_length` tokens of a text.
     """
 
     trusted: TrustedSet
     clean: TextDataset
     seed: int
     train: Callable[[TextDataset, int | None], Classifier]
+    backbone: Backbone
+    max_length: int
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -128,9 +128,10 @@ class RecipeChoice(Frozen):
     precision: Precision | None = None
 
 
+PURIFY = "purify"
 PARTS: dict[str, frozenset[str]] = {
     "none": frozenset(),
-    "purify": frozenset(),
+    PURIFY: frozenset(),  # musclelora/purification.py
     "trusted-only": frozenset(),
     "trusted-contrastive": frozenset({"contrastive"}),
     "guided": frozenset({"contrastive", "guidance"}),

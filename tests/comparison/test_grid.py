@@ -24,7 +24,13 @@ def test_a_defence_acts_on_the_undefended_recipe():
     assert {(cell.recipe.name, cell.defense) for cell in cells("strip")} == {("none", "strip")}
 
 
-@pytest.mark.parametrize(("method", "said"), [("purify", "scans"), ("cubes", "cube"), ("nonne", "no defence")])
+def test_purify_is_a_defence_with_scans_of_its_own():
+    assert {(c.recipe.name, c.defense, c.method) for c in cells("purify")} == {("none", "purify", "purify")}
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [({"recipe": {"name": "purify"}}, "scans"), ("cubes", "cube"), ("nonne", "no defence")]
+)
 def test_what_cannot_be_compared_is_said(method, said):
     with pytest.raises(ConfigError, match=said):
         cells(method)

@@ -113,7 +113,7 @@ def defender(tmp_path_factory):
             trained[key] = Classifier(*model.load(), MAX_LENGTH)
         return trained[key]
 
-    return Defender(trusted=trusted, clean=three_labels(60, "dev"), seed=7, train=train)
+    return Defender(trusted, three_labels(60, "dev"), 7, train, backbone, MAX_LENGTH)
 
 
 @pytest.fixture(scope="session")

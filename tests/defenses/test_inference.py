@@ -61,7 +61,7 @@ def test_a_language_model_that_is_not_there_is_said(backdoored, defender, tmp_pa
 
 @pytest.mark.parametrize("kind", [Onion, Strip])
 def test_no_clean_rows_is_said(kind, backdoored, defender):
-    bare = Defender(defender.trusted, three_labels(0, "none"), 7, defender.train)
+    bare = Defender(defender.trusted, three_labels(0, "none"), 7, defender.train, defender.backbone, 32)
     with pytest.raises(DataError, match="clean rows"):
         kind().guard(backdoored, bare)
 

@@ -13,6 +13,7 @@ from musclelora.defenses.seep import Seep
 from musclelora.defenses.z_def import ZDef
 from musclelora.errors import DataError
 from musclelora.seeding import generator
+from musclelora.training.backbone import Backbone
 from tests.defenses.conftest import ONE_WORD, TARGET, three_labels
 
 DEFENCES = {
@@ -23,6 +24,7 @@ DEFENCES = {
 LEAVES_NO_BACKDOOR = {"bki", "z-def"}  # of the poison that the others leave, a model this small learns the backdoor
 
 
+NO_BACKBONE = Backbone(name="none", location="none", sha256="0" * 64)
 OTHERS = [label != TARGET for label in three_labels(60, "test").labels]
 
 
@@ -61,7 +63,7 @@ def test_cube_leaves_out_what_is_a_cluster_of_its_own_in_its_label():
     at = np.where(poisoned, 9.0, [4.0 * int(label) for label in rows.labels])
     states = generator(0, "tests/defenses/cube").normal(at[:, None], 0.5, (300, 12))
     learned = SimpleNamespace(states=lambda texts: states[: len(texts)])
-    defender = Defender(TrustedSet(rows, owner="the tests"), rows, 7, lambda _rows, _epochs: learned)
+    defender = Defender(TrustedSet(rows, owner="the tests"), rows, 7, lambda _rows, _epochs: learned, NO_BACKBONE, 32)
     suspects = Cube(reduction="pca", dimensions=5, min_share=0.1).suspects(rows, defender)
     assert suspects[poisoned].all()
     assert suspects[~poisoned].mean() < 0.1
