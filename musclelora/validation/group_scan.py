@@ -258,6 +258,8 @@ class _Label:
         """
         said = np.column_stack([without.values, self.offset])
         rest = ~group & ~set_aside
+        if not self.y[rest].any():  # the group is all that is left of the label: nothing to compare it with
+            return np.inf, np.inf
         model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
         probability = model.predict_proba(said)[:, 1]
         greatest = []

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.special import logit
 
 from musclelora.data.records import TextDataset
 from musclelora.errors import DataError
@@ -8,8 +9,9 @@ from musclelora.plan import Drill, Training
 from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import RecipeChoice
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
-from musclelora.validation.group_scan import MIN_LABEL_ROWS, GroupScanResult, SuspectGroup, scan_groups
+from musclelora.validation.group_scan import MIN_LABEL_ROWS, GroupScanResult, SuspectGroup, _Label, scan_groups
 from musclelora.validation.suite import validate
+from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, trusted_rows
 
 FRAME = ("the", "of", "a", "is", "in", "and", "to", "it", "that", "with")
@@ -47,6 +49,12 @@ def with_syntax(texts, given, expected, rows, target=1):
 def test_honest_rows_of_any_label_are_not_suspect():
     texts, given, expected = honest(900)
     assert scan_groups(texts, given, expected, ("0", "1"), CONFIG, seed=0).groups == ()
+
+
+def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
+    texts, given, expected = honest(60)
+    label = _Label(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
+    assert label._honest(given == 1, label.residual, np.zeros(60, dtype=bool), 0, 1.0) == (np.inf, np.inf)
 
 
 def test_rows_of_one_syntax_are_found_and_described():
