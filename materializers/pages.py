@@ -27,7 +27,9 @@ PROBES_WITH_EXAMPLES = 3
 SEVERITY: tuple[Outcome, ...] = ("pass", "warn", "quarantine", "stop")
 ROLES = {
     "undefended": "Undefended control",
+    "undefended_floor": "Undefended, no poison in its rows",
     "trusted_only": "Trusted rows alone",
+    "without_scan": "Recipe without the scans",
     "floor": "Floor model",
     "candidate": "Candidate",
 }

@@ -54,6 +54,9 @@ class EvaluationConfig(Frozen):
     target: Label | None = Field(None, description="target label; none = the demonstration's, else the last label")
     attacks: list[str] = Field([], description="tested on the candidate itself; the demonstration's is always")
     drills: list[str] = Field([], description="one extra training with a known poison each, and its control")
+    without_scan: RecipeChoice | None = Field(
+        None, description="a recipe trained on all rows, beside the candidate: what it does where the scans see nothing"
+    )
     fourier: FourierConfig | None = Field(None, description="measure frequencies while models with known poison train")
     drill_rate: float = Field(0.1, gt=0, lt=1, description="share of the training rows that each drill poisons")
     joint_drill: bool = Field(False, description="all drills in one training, each with its rate of other rows")

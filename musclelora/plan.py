@@ -66,7 +66,13 @@ def drilled(attacks: Sequence[str], *, joint: bool) -> list[tuple[str, ...]]:
 
 
 def plan(
-    candidate: Recipe, undefended: Recipe, trusted_only: Recipe, *, demonstration: bool, drills: Sequence[Drill]
+    candidate: Recipe,
+    undefended: Recipe,
+    trusted_only: Recipe,
+    without_scan: Recipe | None = None,
+    *,
+    demonstration: bool,
+    drills: Sequence[Drill],
 ) -> list[Training]:
     """The candidate first; then its rivals, the floors where the poison is known, and two models per drill."""
     trainings = [
@@ -74,11 +80,11 @@ def plan(
         Training(part="undefended", recipe=undefended, defended=False),
         Training(part="trusted_only", recipe=trusted_only, defended=False),
     ]
+    if without_scan is not None:
+        trainings.append(Training(part="without_scan", recipe=without_scan, defended=False))
     if demonstration:
-        trainings += [
-            Training(part="candidate_floor", recipe=candidate, defended=True, unpoisoned=True),
-            Training(part="undefended_floor", recipe=undefended, defended=False, unpoisoned=True),
-        ]
+        floors = [training for training in trainings if training.part != "trusted_only"]
+        trainings += [t.model_copy(update={"part": f"{t.part}_floor", "unpoisoned": True}) for t in floors]
     for drill in drills:
         name = JOINED.join(drill.attacks)
         trainings += [

@@ -85,6 +85,7 @@ def prepare(config: RunConfig) -> Prepared:
         candidate,
         _rival("none", config, preset),
         _rival("trusted-only", config, preset),
+        None if config.evaluation.without_scan is None else resolve_recipe(config.evaluation.without_scan, preset),
         demonstration=config.data.demonstration is not None,
         drills=[
             Drill(attacks=attacks, rate=config.evaluation.drill_rate, target=target, seed=config.seed)

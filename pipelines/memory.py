@@ -41,7 +41,7 @@ def memory_plans(prepared: Prepared, delivery: Delivery) -> dict[str, MemoryPlan
     classes = len(delivery.trusted.label_names)
     plans: dict[str, MemoryPlan] = {}
     for training in prepared.trainings:
-        if training.part in ("candidate", "undefended", "trusted_only"):
+        if training.part in ("candidate", "undefended", "trusted_only", "without_scan"):
             bf16 = computes_in_bf16(training.recipe.precision)
             plans[training.part] = plan_memory(
                 config, training.recipe, backbone, classes=classes, tokens=tokens, bf16=bf16

@@ -4,12 +4,18 @@ from collections.abc import Sequence
 
 from materializers.wording import visible
 from musclelora.evaluation.report import ModelResult, Rate, RobustnessReport
+from musclelora.purification import PURIFY
 from musclelora.summary import Status, Summary
 from musclelora.validation.report import ValidationReport
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER
 
 EXIT_CODES: dict[Status, int] = {"accepted": 0, "refused": 3, "inconclusive": 4}
-NAMES = {"undefended": "undefended", "trusted_only": "trusted rows alone", "floor": "floor model"}
+NAMES = {
+    "undefended": "undefended",
+    "undefended_floor": "undefended, no poison",
+    "trusted_only": "trusted rows alone",
+    "floor": "floor model",
+}
 VERDICTS: dict[Status, str] = {"accepted": "safe", "refused": "UNSAFE", "inconclusive": "inconclusive"}
 HEADER = ("model", "rows", "CACC", "attack", "ASR", "<= (95 %)", "floor", "untriggered", "decision")
 
@@ -22,10 +28,11 @@ def exit_code(status: Status) -> int:
 def results_table(report: RobustnessReport, summary: Summary, validation: ValidationReport) -> str:
     """One line per model and attack; the candidate last, with all of its defence and the gate's decision."""
     scanned = any(check.name.startswith(RESIDUAL_TRIGGER) for check in validation.checks)
-    defence = f"scan + {report.candidate.recipe}" if scanned else report.candidate.recipe
+    recipe = report.candidate.recipe
+    defence = f"scan + {recipe}" if scanned and recipe != PURIFY else recipe
     lines: list[tuple[str, ...]] = [HEADER]
     for role, model in report.comparisons.items():
-        lines += _lines(NAMES[role], model, "-")
+        lines += _lines(NAMES.get(role, f"{model.recipe}, no scan"), model, "-")
     lines += _lines(f"{defence} (candidate)", report.candidate, summary.gate.decision)
     for name, drill in report.drills.items():
         rates = (_percent(drill.asr.value), _percent(drill.asr.upper95), _rate(drill.floor))

@@ -13,6 +13,7 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.config import FourierConfig
 from musclelora.evaluation.fourier import fourier_observer
 from musclelora.evaluation.suites import TriggeredFrom
+from musclelora.governance.live import live_curve
 from musclelora.plan import Training
 from musclelora.purification import readmit
 from musclelora.training import fit
@@ -26,6 +27,7 @@ from musclelora.validation.trusted_model import TokenScan
 from steps.cache import LIBRARY_CODE
 from steps.idle import unless_idle
 from steps.progress import announce, announce_epoch
+from steps.tracking import tracking
 
 # A training that is killed goes on from here when the run is started again; removed when it has finished.
 CHECKPOINTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "musclelora" / "checkpoints"
@@ -69,19 +71,21 @@ def train(
         )
 
     def trained(on: TextDataset) -> DefendedModel:
-        return fit.train(
-            on,
-            trusted,
-            dev if len(dev) else None,
-            recipe=training.recipe,
-            backbone=backbone,
-            max_length=max_length,
-            seed=seed,
-            folder=Path(mkdtemp(prefix="musclelora-model-")),
-            on_epoch=announce_epoch,
-            checkpoints=CHECKPOINTS,
-            observer=observer,
-        )
+        with live_curve(*tracking(), training.part) as curve:
+            return fit.train(
+                on,
+                trusted,
+                dev if len(dev) else None,
+                recipe=training.recipe,
+                backbone=backbone,
+                max_length=max_length,
+                seed=seed,
+                folder=Path(mkdtemp(prefix="musclelora-model-")),
+                on_epoch=announce_epoch,
+                on_steps=curve,
+                checkpoints=CHECKPOINTS,
+                observer=observer,
+            )
 
     model = trained(rows)
     if training.recipe.name == PURIFY and group_scan is not None and training.part == "candidate":

@@ -32,6 +32,17 @@ def test_separate_drills_train_two_models_each_and_a_joint_one_two_in_all():
     assert list(parts(drilled([], joint=True))) == base
 
 
+def test_a_demonstration_has_a_floor_for_every_recipe_that_sees_untrusted_rows():
+    guided = resolve_recipe(RecipeChoice(name="musclelora-guided"), "minilm")
+    made = {t.part: t for t in plan(RECIPE, RECIPE, RECIPE, guided, demonstration=True, drills=[])}
+    parts = ["candidate", "undefended", "trusted_only", "without_scan"]
+    assert list(made) == [*parts, "candidate_floor", "undefended_floor", "without_scan_floor"]
+    alone, floor = made["without_scan"], made["without_scan_floor"]
+    assert (alone.recipe, alone.defended, alone.unpoisoned) == (guided, False, False)
+    assert (floor.recipe, floor.defended, floor.unpoisoned) == (guided, False, True)
+    assert made["candidate_floor"].defended
+
+
 def test_a_drill_of_one_attack_is_the_same_in_both_modes():
     assert drilled(["addsent"], joint=True) == drilled(["addsent"], joint=False)
     poisoned = poison(DATA, ATTACKS["addsent"], rate=0.1, target="1", seed=0)

@@ -7,7 +7,7 @@ from pydantic import Field
 from musclelora.frozen import Frozen
 from musclelora.training.recipes import InferencePrecision
 
-Role = Literal["candidate", "undefended", "trusted_only", "floor"]
+Role = Literal["candidate", "undefended", "undefended_floor", "trusted_only", "without_scan", "floor"]
 Position = Literal["start", "middle", "end"]
 
 

@@ -43,8 +43,8 @@ class ModelsUnderTest:
 
         roles: tuple[Role, ...] = get_args(Role)
         floors = {role: by_part[f"{role}_floor"] for role in roles if f"{role}_floor" in by_part}
-        if "trusted_only" in by_part:  # never saw any untrusted row: it is its own floor
-            floors["trusted_only"] = by_part["trusted_only"]
+        never_saw_poison: tuple[Role, ...] = ("trusted_only", "undefended_floor")
+        floors |= {role: by_part[role] for role in never_saw_poison if role in by_part}
         return cls(
             candidate=by_part["candidate"],
             comparisons={role: by_part[role] for role in roles if role != "candidate" and role in by_part},

@@ -48,7 +48,7 @@ def record_and_register(
     try:
         tracking.log_record(tracking_uri, run_id, candidate.record)
         for part, model in evidence.models.items():
-            tracking.log_training(tracking_uri, run_id, part, model.record)
+            tracking.log_training(tracking_uri, run_id, part, model.record, run_name)
         for context, rows in (("train", evidence.train), ("test", evidence.test), ("trusted", evidence.trusted.data)):
             tracking.log_dataset(tracking_uri, run_id, f"{name}-{context}", rows.sha256, len(rows), context)
         tracking.log_report(tracking_uri, run_id, evidence.report, decision)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # torch and peft would come with it, and whoever only asks th
     from musclelora.training.defended_model import TrainingRecord
 
 RUN_NAME = "musclelora.run_name"
+TRAINING = "musclelora.training"  # which training of which pipeline run
 _PARAM_LENGTH = 6000  # mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
 _DIGEST_LENGTH = 36  # the column `datasets.digest` of the store
 _PARAMS_PER_BATCH = 100
@@ -160,18 +161,26 @@ def start_run(tracking_uri: str, experiment: str, run_name: str, tags: dict[str,
 
 def finish_run(tracking_uri: str, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
     with mlflow_errors(tracking_uri, f"end the run {run_id}"):
-        _end(connect(tracking_uri), run_id, status)
+        end(connect(tracking_uri), run_id, status)
 
 
-def log_training(tracking_uri: str, parent_run_id: str, child_name: str, record: "TrainingRecord") -> str:
-    """A finished child run with what `log_record` writes. Returns its id."""
+def log_training(
+    tracking_uri: str, parent_run_id: str, child_name: str, record: "TrainingRecord", pipeline_run: str
+) -> str:
+    """A finished child run with what `log_record` writes: the run that was live (`live.py`), else a new one. Its id."""
     with mlflow_errors(tracking_uri, f"log the training {child_name!r}"):
         client = connect(tracking_uri)
         experiment_id = client.get_run(parent_run_id).info.experiment_id
         tags = {"mlflow.parentRunId": parent_run_id, RUN_NAME: child_name}
-        run_id = str(client.create_run(experiment_id, tags=tags, run_name=child_name).info.run_id)
+        live = f"tags.`{TRAINING}` = '{training_tag(pipeline_run, child_name)}' and attributes.status = 'FINISHED'"
+        found = client.search_runs([experiment_id], live, max_results=1)
+        if found:
+            run_id = str(found[0].info.run_id)
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        else:
+            run_id = str(client.create_run(experiment_id, tags=tags, run_name=child_name).info.run_id)
         log_record(tracking_uri, run_id, record)
-        _end(client, run_id, "FINISHED")
+        end(client, run_id, "FINISHED")
     return run_id
 
 
@@ -239,7 +248,13 @@ def log_report(tracking_uri: str, run_id: str, report: RobustnessReport, decisio
         )
 
 
-def _end(client: MlflowClient, run_id: str, status: str) -> None:
+def training_tag(pipeline_run: str, part: str) -> str:
+    """The value of `TRAINING`: by it a finished record finds the run that showed its curve live."""
+    return f"{pipeline_run}/{part}"
+
+
+def end(client: MlflowClient, run_id: str, status: str) -> None:
+    """Close a run, saying nothing."""
     # MLflow prints the address of the run otherwise, password included.
     with environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true"):
         client.set_terminated(run_id, status)

@@ -1,13 +1,17 @@
-"""What happens between the steps of a training: epochs are closed, checkpoints timed, the progress bar is told."""
+"""What happens between the steps of a training: epochs are closed, checkpoints timed, whoever watches is told."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from musclelora.training.defended_model import EpochMetrics
 
 if TYPE_CHECKING:
     from musclelora.training.aligned_trainer import AlignedTrainer
 
 STEPS_PER_FIGURES = 10  # reading a loss off an accelerator waits for it
+OnSteps = Callable[[int, int, EpochMetrics], None]
 
 
 class Bar(ProgressCallback):
@@ -30,6 +34,18 @@ def figures(trainer: "AlignedTrainer") -> str:
         return f"loss {epoch.loss:.3f}"
     modes = f"aligned {epoch.aligned:.0%}, mixed {epoch.mixed:.0%}, raw {epoch.raw:.0%}"
     return f"loss {epoch.loss:.3f}, reference loss {epoch.reference_loss:.3f}, {modes}"
+
+
+class Curve(TrainerCallback):
+    """Hands the epoch so far to `on_steps`, every few steps and at the last."""
+
+    def __init__(self, trainer: "AlignedTrainer", on_steps: OnSteps) -> None:
+        self.trainer, self.on_steps = trainer, on_steps
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:  # noqa: ARG002
+        due = state.global_step % STEPS_PER_FIGURES == 0 or state.global_step == state.max_steps
+        if state.is_world_process_zero and due:
+            self.on_steps(state.global_step, state.max_steps, self.trainer.epoch_so_far())
 
 
 class Moments(TrainerCallback):

@@ -32,6 +32,7 @@ from musclelora.training.aligned_trainer import AlignedTrainer
 from musclelora.training.auto import with_fitted_alpha, with_found_rate
 from musclelora.training.backbone import Backbone, load_backbone
 from musclelora.training.batches import References
+from musclelora.training.callbacks import Curve, OnSteps
 from musclelora.training.checkpoints import folder_of
 from musclelora.training.contrastive import contrastive_model, loss_to_targets
 from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
@@ -56,6 +57,7 @@ def train(
     seed: int,
     folder: Path,
     on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+    on_steps: OnSteps | None = None,
     checkpoints: Path | None = None,
     observer: FrequencyObserver | None = None,
 ) -> DefendedModel:
@@ -67,6 +69,7 @@ def train(
 
     With `checkpoints`, a folder that lasts, a training that was killed goes on from its last checkpoint when it is
     started again with the same inputs (in one process), and ends with the same weights, bit by bit on a CPU in fp32.
+    `on_steps` receives, every few steps, the step, the number of all steps and the metrics of the epoch so far.
     An `observer` measures the model while it learns, and changes nothing in what is learned.
     """
     started, label_names = time.monotonic(), list(trusted.label_names)
@@ -98,6 +101,8 @@ def train(
         trainer = build_trainer(
             model, tokenizer, rows, trusted, dev, recipe, seed, on_epoch, targets, resumable, observer
         )
+        if on_steps is not None:
+            trainer.add_callback(Curve(trainer, on_steps))
         trainer.train()
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the autocast off `forward`
         model.load_state_dict(trainer.best_state, strict=False)

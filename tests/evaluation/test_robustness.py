@@ -70,6 +70,16 @@ def test_trusted_only_is_its_own_floor(trained):
     assert attack.floor == attack.asr
 
 
+def test_a_recipe_without_the_scans_and_clean_training_are_read_beside_their_floors(trained, always_target):
+    parts = {"undefended": always_target, "undefended_floor": trained}
+    parts |= {"without_scan": always_target, "without_scan_floor": trained}
+    compared = evaluate(trained, **parts).comparisons
+    assert set(compared) == {"undefended", "undefended_floor", "without_scan"}
+    clean, alone = (compared[role].attacks["badnets"] for role in ("undefended_floor", "without_scan"))
+    assert clean.floor == clean.asr == alone.floor
+    assert alone.asr.value == 1.0 > alone.floor.value
+
+
 def test_a_target_that_is_no_label_is_refused(trained):
     with pytest.raises(DataError, match="'positive' is not among the labels"):
         evaluate(trained, triggers=TriggeredFrom(attacks=["badnets"], target="positive", seed=0))

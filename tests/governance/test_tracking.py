@@ -64,7 +64,7 @@ def test_a_run_name_that_would_break_the_search_is_refused(store: str) -> None:
 def test_training_becomes_a_finished_child_with_params_and_a_curve(store: str) -> None:
     parent = start_run(store, "quickstart", "run", {})
 
-    child = connect(store).get_run(log_training(store, parent, "train", a_record()))
+    child = connect(store).get_run(log_training(store, parent, "train", a_record(), "run"))
 
     assert child.info.status == "FINISHED"
     assert child.data.tags["mlflow.parentRunId"] == parent
@@ -133,7 +133,7 @@ def test_global_mlflow_state_is_left_alone(store: str) -> None:
     before = mlflow.get_tracking_uri()
 
     run_id = start_run(store, "quickstart", "run", {})
-    log_training(store, run_id, "train", a_record())
+    log_training(store, run_id, "train", a_record(), "run")
 
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None

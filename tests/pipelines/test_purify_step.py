@@ -19,6 +19,8 @@ GROUP = SuspectGroup("1", 1.0, 0.5, (), tuple(range(1, 40, 2)), tuple(range(1, 4
 @pytest.mark.parametrize(("part", "says", "trained_on"), [("candidate", 1, 80), ("candidate", 0, 60), ("floor", 1, 60)])
 def test_rows_of_an_honest_group_are_trained_on_again(tmp_path, monkeypatch, part, says, trained_on):
     monkeypatch.setattr(steps.train, "CHECKPOINTS", tmp_path / "checkpoints")
+    mlflow = (f"sqlite:///{tmp_path / 'mlflow.db'}", "purify", "run")
+    monkeypatch.setattr(steps.train, "tracking", lambda: mlflow)
     monkeypatch.setattr(steps.train, "GroupScan", lambda *_: lambda _rows: GroupScanResult((GROUP,), ()))
     monkeypatch.setattr(steps.train, "logits_of", lambda _m, _t, texts, _l: np.eye(2)[[says] * len(texts)])
     backbone = tiny_backbone(tmp_path / "tiny")
