@@ -56,8 +56,8 @@ class References:
     """
 
     def __init__(self, rows: Dataset, size: int, collate: Any, seed: int) -> None:
-        self._rows, self._collate, self._seed = rows, collate, seed
-        self._lengths = np.array([len(ids) for ids in rows["input_ids"]])
+        self._rows, self._collate, self._seed = list(rows), collate, seed
+        self._lengths = np.array([len(row["input_ids"]) for row in self._rows])
         self._size = min(size, len(rows))
         self._pass = -1
         self._remaining: list[np.ndarray] = []
@@ -74,7 +74,7 @@ class References:
         if length is not None:
             chosen = int(np.argmin([abs(int(self._lengths[b].max()) - length) for b in self._remaining]))
         self.drawn += 1
-        return self._collate([self._rows[int(i)] for i in self._remaining.pop(chosen)])
+        return self._collate([self._rows[i] for i in self._remaining.pop(chosen)])
 
     @property
     def state(self) -> dict[str, Any]:

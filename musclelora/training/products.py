@@ -40,15 +40,15 @@ def onednn_products(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b; x [..., in], W [out, in] in any layout, all of one type."""
+    """x W^T + b in the type of W and b; x [..., in], W [out, in] in any layout."""
     rows = x.flatten(0, -2)
-    y = _onednn(_filled(rows), weight, bias)
+    y = _onednn(_filled(rows, weight.dtype), weight, bias)
     return y[: len(rows)].view(*x.shape[:-1], -1)
 
 
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """gy^T x, [out, in], summed over rows; gy [rows, out], x [rows, in]."""
-    gradient, x = _filled(gradient), _filled(x)
+    gradient, x = _filled(gradient, gradient.dtype), _filled(x, x.dtype)
     if gradient.dtype != torch.float32:
         return gradient.T @ x
     if gradient.shape[1] <= x.shape[1]:
@@ -60,10 +60,15 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """With rows of zeros, up to a multiple of `ROWS_MULTIPLE`."""
+def _filled(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """In that type, and with rows of zeros up to a multiple of `ROWS_MULTIPLE`: one copy for both."""
     missing = -len(rows) % ROWS_MULTIPLE
-    return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+    if not missing:
+        return rows.to(dtype)
+    filled = rows.new_empty(len(rows) + missing, rows.shape[1], dtype=dtype)
+    filled[: len(rows)] = rows
+    filled[len(rows) :] = 0
+    return filled
 
 
 class _Linear(torch.autograd.Function):
@@ -71,23 +76,22 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        used, rounded = x.to(dtype), weight.to(dtype)
-        ctx.save_for_backward(used if ctx.needs_input_grad[1] else None, rounded)
+        rounded = weight.to(dtype)
+        used = x.to(dtype) if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(used, rounded)
         ctx.types = x.dtype, weight.dtype, None if bias is None else bias.dtype
-        return product(used, rounded, None if bias is None else bias.to(dtype))
+        return product(x if used is None else used, rounded, None if bias is None else bias.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (used, rounded), (x_type, weight_type, bias_type) = ctx.saved_tensors, ctx.types
-        gradient = gradients[0].to(rounded.dtype)
-        rows = gradient.flatten(0, -2)
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = product(gradient, rounded.T).to(x_type)
-        if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(rows, used.flatten(0, -2)).to(weight_type)
-        if ctx.needs_input_grad[2]:
-            of_bias = rows.sum(0).to(bias_type)
+            of_x = product(gradients[0], rounded.T).to(x_type)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            rows = gradients[0].to(rounded.dtype).flatten(0, -2)
+            of_weight = None if used is None else weight_gradient(rows, used.flatten(0, -2)).to(weight_type)
+            of_bias = rows.sum(0).to(bias_type) if ctx.needs_input_grad[2] else None
         return of_x, of_weight, of_bias, None
 
 
@@ -98,7 +102,7 @@ class _Lora(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, gain: float, dtype: torch.dtype
     ) -> Tensor:
-        used = _filled(x.to(dtype).flatten(0, -2))
+        used = _filled(x.flatten(0, -2), dtype)
         weight, a_used, b_used = weight.to(dtype), a.to(dtype), b.to(dtype)
         low = product(used, a_used).mul_(gain)
         y = product(used, weight, None if bias is None else bias.to(dtype)).addmm_(low, b_used.T)
@@ -110,7 +114,7 @@ class _Lora(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None, None]:
         used, weight, a, b, low = ctx.saved_tensors
         x_type, a_type, b_type = ctx.types
-        gradient = _filled(gradients[0].to(used.dtype).flatten(0, -2))
+        gradient = _filled(gradients[0].flatten(0, -2), used.dtype)
         of_low = product(gradient, b.T).mul_(ctx.gain)
         of_a, of_b = weight_gradient(of_low, used).to(a_type), weight_gradient(gradient, low).to(b_type)
         of_x = None
