@@ -1,19 +1,16 @@
 """The `musclelora` command: thin over the pipelines. Errors are one paragraph; exit codes are in the README."""
 
-import errno
 import logging
 import os
 import sys
-import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from pipelines.launch import Finished
+from pipelines import commands
+from pipelines.failure import fail
 
 # Before zenml, great_expectations or mlflow are imported: they decide at import whether to report usage.
 QUIET = {
@@ -60,9 +57,9 @@ def main(debug: bool) -> None:
 def run(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     """Ingest, validate, train, evaluate, decide and register, as CONFIG (a YAML file) says."""
     try:
-        sys.exit(_run(config, overrides, output, dry_run))
+        sys.exit(commands.run(config, overrides, output, dry_run))
     except (Exception, KeyboardInterrupt) as error:  # every error becomes one paragraph here, and only here
-        _fail(error)
+        fail(error)
 
 
 @main.command()
@@ -74,10 +71,10 @@ def run(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: 
 def retrain(config: Path, overrides: tuple[str, ...], output: Path | None) -> None:
     """As `run`, where rows changed since the champion was made, or its evidence is old; else end at once: skipped."""
     try:
-        sys.exit(_retrain(config, overrides, output))
+        sys.exit(commands.retrain(config, overrides, output))
     except (Exception, KeyboardInterrupt) as error:
         _alert(error)
-        _fail(error)
+        fail(error)
 
 
 @main.command()
@@ -90,7 +87,7 @@ def retrain(config: Path, overrides: tuple[str, ...], output: Path | None) -> No
 @click.option("--output", type=click.Path(path_type=Path), default=Path("schedules"), help="Folder for files to paste.")
 def schedule(config: Path, action: str, overrides: tuple[str, ...], output: Path) -> None:
     """Retrain on a schedule, on the active orchestrator; one that has none gets files for cron and systemd."""
-    _answer(lambda: _schedule(config, action, overrides, output))
+    _answer(lambda: commands.schedule(config, action, overrides, output))
 
 
 _tracking = click.option("--tracking-uri", metavar="URI", help="MLflow.  [MLFLOW_TRACKING_URI, else ./mlflow.db]")
@@ -115,13 +112,13 @@ def audit(
 ) -> None:
     """Attack MODEL (a folder, a hub name, or models:/NAME@ALIAS) as CONFIG says, and judge it: safe or not."""
     try:
-        sys.exit(_audit(model, config, overrides, output, dry_run, tracking_uri))
+        sys.exit(commands.audit(model, config, overrides, output, dry_run, tracking_uri))
     except KeyboardInterrupt:
         from musclelora.errors import MuscleLoRAError
 
-        _fail(MuscleLoRAError("Interrupted. An audit keeps nothing half done: run the same command again."))
+        fail(MuscleLoRAError("Interrupted. An audit keeps nothing half done: run the same command again."))
     except Exception as error:
-        _fail(error)
+        fail(error)
 
 
 @main.command()
@@ -134,9 +131,9 @@ def audit(
 def compare(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     """Train every method under every attack, as CONFIG says, and rank them. Finished cells are not trained again."""
     try:
-        sys.exit(_compare(config, overrides, output, dry_run))
+        sys.exit(commands.compare(config, overrides, output, dry_run))
     except (Exception, KeyboardInterrupt) as error:
-        _fail(error)
+        fail(error)
 
 
 @main.command()
@@ -162,9 +159,23 @@ def scan(data: str, output: Path | None, **options: Any) -> None:
     Exit code 0: nothing found; 3: suspects found; 1 or 2: an error.
     """
     try:
-        sys.exit(_scan(data, output, **options))
+        sys.exit(commands.scan(data, output, **options))
     except (Exception, KeyboardInterrupt) as error:
-        _fail(error)
+        fail(error)
+
+
+@main.command()
+@click.argument("data")
+@click.option("--rows", type=click.IntRange(min=2), default=96, show_default=True, help="How many to choose.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("sheet.csv"), show_default=True)
+@click.option("--text", default="text", show_default=True, help="Column of the texts.")
+@click.option("--label", default="label", show_default=True, help="Column of the labels; the sheet has it empty.")
+@click.option("--row-id", help="Column of unique ids.  [rows are numbered]")
+@click.option("--encoder", default="default", help="A package, a folder or a hub name.  [embedded]")
+@click.option("--seed", default=42, show_default=True, help="Decides every random draw.")
+def sheet(data: str, output: Path, **options: Any) -> None:
+    """Choose the rows of DATA that a person should label first: a sheet that, filled in, is the trusted file."""
+    _answer(lambda: commands.sheet(data, output, **options))
 
 
 @main.command()
@@ -229,83 +240,9 @@ def _answer(work: Callable[[], str]) -> None:
     try:
         click.echo(work())
     except KeyboardInterrupt:
-        _fail(MuscleLoRAError("Interrupted. `musclelora verify NAME` says how far it came; run the same again."))
+        fail(MuscleLoRAError("Interrupted. `musclelora verify NAME` says how far it came; run the same again."))
     except Exception as error:
-        _fail(error)
-
-
-def _run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> int:
-    from musclelora.config import load_config
-
-    config = load_config(path, overrides)  # before the slow imports: a typing error answers at once
-    from transformers.utils.logging import disable_progress_bar
-
-    from musclelora.ingest import ingest
-    from pipelines.launch import launch, prepare
-    from pipelines.memory import memory_table
-
-    disable_progress_bar()
-    prepared = prepare(config)
-    if dry_run:
-        delivery = ingest(config.data, config.seed, prepared.triggers.target)
-        names = ", ".join(training.part for training in prepared.trainings)
-        click.echo(f"The configuration is sound: {len(delivery.train)} training, {len(delivery.dev)} dev, ", nl=False)
-        click.echo(f"{len(delivery.test)} test and {len(delivery.trusted)} trusted rows; {prepared.backbone.name};")
-        click.echo(f"models to train: {names}. Nothing was started.")
-        click.echo(memory_table(prepared, delivery))
-        return 0
-    return _show(launch(prepared, output or _folder(config.name)))
-
-
-def _show(finished: "Finished") -> int:
-    """What a run found, on standard output; returns the exit code of its decision."""
-    from pipelines.table import exit_code, quarantine_line, results_table
-
-    click.echo(results_table(finished.report, finished.summary, finished.validation))
-    click.echo(quarantine_line(finished.validation))
-    if finished.cached_steps:
-        click.echo(f"Served from the cache: {', '.join(finished.cached_steps)}.")
-    for reason in finished.summary.gate.reasons:
-        click.echo(f"- {reason}")
-    click.echo(
-        f"summary.json and the pages are in {finished.folder} (start with {finished.folder / 'robustness.html'})"
-    )
-    return exit_code(finished.summary.status)
-
-
-def _retrain(path: Path, overrides: tuple[str, ...], output: Path | None) -> int:
-    from musclelora.config import load_config
-    from pipelines.first_look import first_look, write_skipped
-
-    started = time.monotonic()
-    config = load_config(path, overrides)
-    folder = output or _folder(config.name)
-    occasion = first_look(config)
-    if not occasion.due:
-        write_skipped(config, occasion, started, folder)
-        click.echo(f"skipped: {occasion.reason} Nothing was started. summary.json is in {folder}")
-        return 0
-    click.echo(occasion.reason)
-    from transformers.utils.logging import disable_progress_bar
-
-    from pipelines.launch import prepare
-    from pipelines.retrain import retrain
-
-    disable_progress_bar()
-    retrained = retrain(prepare(config), folder)
-    code = _show(retrained.finished)
-    if retrained.alert:
-        click.echo(f"ALERT: {retrained.alert}")
-    return code
-
-
-def _schedule(path: Path, action: str, overrides: tuple[str, ...], output: Path) -> str:
-    from musclelora.config import load_config
-
-    config = load_config(path, overrides)
-    from pipelines.schedule import retrain_command, schedule
-
-    return schedule(config, cast(Any, action), retrain_command(path, overrides), output.resolve())
+        fail(error)
 
 
 def _alert(error: BaseException) -> None:
@@ -316,135 +253,6 @@ def _alert(error: BaseException) -> None:
         from steps.alerting import raise_alert
 
         raise_alert(f"The retraining ended before it began, and the champion is where it was. {error}")
-
-
-def _audit(
-    model: str,
-    path: Path,
-    overrides: tuple[str, ...],
-    output: Path | None,
-    dry_run: bool,
-    tracking_uri: str | None,
-) -> int:
-    from musclelora.config import load_audit_config
-
-    config = load_audit_config(path, overrides)
-    from transformers.utils.logging import disable_progress_bar
-
-    from pipelines.audit import prepare_audit, run_audit
-    from pipelines.table import audit_table, exit_code
-
-    disable_progress_bar()
-    prepared = prepare_audit(model, config, tracking_uri)
-    if dry_run:
-        scanned = f"{len(prepared.rows.train)} training rows to scan" if prepared.rows.train else "no training rows"
-        click.echo(
-            f"The configuration is sound: {len(prepared.rows.test)} test rows, {scanned}; {prepared.audited.name}"
-        )
-        click.echo(f"answers {', '.join(prepared.audited.label_names)}. Nothing was attacked.")
-        return 0
-    audited = run_audit(prepared, output or _folder(config.name))
-    click.echo(audit_table(audited.report, audited.summary))
-    for reason in audited.summary.gate.reasons:
-        click.echo(f"- {reason}")
-    click.echo(f"summary.json and the page are in {audited.folder} (start with {audited.folder / 'robustness.html'})")
-    return exit_code(audited.summary.status)
-
-
-def _compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> int:
-    from musclelora.config import load_compare_config
-
-    config = load_compare_config(path, overrides)
-    from transformers.utils.logging import disable_progress_bar
-
-    from pipelines.compare import prepare_comparison, run_comparison
-    from pipelines.table import aligned
-
-    disable_progress_bar()
-    prepared = prepare_comparison(config)
-    if dry_run:
-        click.echo(f"The configuration is sound: {len(prepared.cells)} cells to train. Nothing was started.")
-        return 0
-    compared = run_comparison(prepared, output or _folder(config.name))
-    for group in compared.comparison.groups:
-        click.echo(f"{group.dataset}, {group.backbone}\n{aligned(group.cells)}")
-    for failure in compared.comparison.failures:
-        click.echo(f"No result: {failure.cell.id}: {failure.reason}")
-    click.echo(f"{len(compared.cached)} of {len(prepared.cells)} cells came from the cache.")
-    click.echo(f"results.json, tables and the page are in {compared.folder} (start with comparison.html there)")
-    return 1 if compared.comparison.failures else 0
-
-
-def _scan(
-    data: str,
-    output: Path | None,
-    *,
-    trusted: str,
-    owner: str,
-    text: str,
-    label: str,
-    source: str | None,
-    row_id: str | None,
-    encoder: str | None,
-    steps: int,
-    seed: int,
-) -> int:
-    from transformers.utils.logging import disable_progress_bar
-
-    from pipelines.scan import EXIT_CODES, run_scan, scan_table, settings
-
-    disable_progress_bar()
-    columns, config = settings(text=text, label=label, source=source, row_id=row_id, encoder=encoder, steps=steps)
-    written = run_scan(
-        data, trusted, columns=columns, owner=owner, config=config, seed=seed, output=output or _folder("scan")
-    )
-    click.echo(scan_table(written.scanned))
-    click.echo(f"summary.json, quarantined.csv and the page are in {written.folder} (start with scan.html)")
-    return EXIT_CODES[written.scanned.status]
-
-
-def _folder(name: str) -> Path:
-    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-
-
-def _fail(error: BaseException) -> None:
-    """Say what happened in one paragraph, and exit with the error's code."""
-    from pipelines.errors import StoppedError
-
-    if os.environ.get("MUSCLELORA_DEBUG"):
-        traceback.print_exc()
-    registered = "Nothing was registered."
-    if isinstance(error, StoppedError):
-        if error.registering:
-            registered = "It was registering: a version that is not tagged status=ready in MLflow does not count."
-        error = error.__cause__ or error
-    click.echo(f"Error: {_paragraph(error, registered)}", err=True)
-    sys.exit(getattr(error, "exit_code", 1))
-
-
-def _paragraph(error: BaseException, registered: str) -> str:
-    """What happened, for a person; full disks are named, since every library words them differently."""
-    from musclelora.errors import MuscleLoRAError
-    from pipelines.errors import OutputError
-
-    again = f"{registered} Run the same command again: finished steps come from the cache."
-    if isinstance(error, KeyboardInterrupt):
-        return f"Interrupted. {again}"
-    if _disk_is_full(error) and not isinstance(error, OutputError):
-        return f"The disk is full. Nothing that was there before was lost. Free some space. {again}"
-    if isinstance(error, MuscleLoRAError):
-        return str(error)
-    first = " ".join(str(error).split())[:500]
-    return f"Unexpected {type(error).__name__}: {first}. {registered} `musclelora --debug ...` shows where."
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        text = str(error)
-        if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in text or "No space left" in text:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _warnings_only(record: logging.LogRecord) -> bool:

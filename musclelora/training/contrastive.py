@@ -110,6 +110,12 @@ def embeddings(
     return out
 
 
+def frozen_embeddings(backbone: Backbone, texts: Sequence[str], max_length: int, *, bf16: bool = False) -> np.ndarray:
+    """The same of a backbone that nothing has tuned. Raises `ModelError` where it cannot be loaded as an encoder."""
+    encoder, tokenizer = _load(backbone)
+    return embeddings(encoder, tokenizer, texts, max_length, bf16=bf16)
+
+
 def loss_to_targets(outputs: Any, targets: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
     """Mean cross-entropy to class numbers, shape [rows], or to probabilities, shape [rows, classes].
 
