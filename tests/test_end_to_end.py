@@ -39,6 +39,9 @@ def test_quickstart_defends_registers_repeats_and_refuses(tmp_path):
     assert undefended["attacks"]["addsent"]["asr"] > 0.9
     assert undefended["attacks"]["addsent"]["floor"] < 0.5
     assert attack["asr"] - attack["floor"] < 0.1
+    alone = summary["comparisons"]["without_scan"]
+    assert (summary["model"]["recipe"], alone["recipe"]) == ("purify", "musclelora-guided")
+    assert alone["attacks"]["addsent"]["asr"] < 0.7 < undefended["attacks"]["addsent"]["asr"]
     assert summary["cacc"]["value"] > 0.6
     assert summary["data"]["quarantined"] == 200
 

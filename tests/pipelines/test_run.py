@@ -87,7 +87,7 @@ def test_an_accepted_run_leaves_its_summary_its_pages_and_a_champion(runs, folde
     assert set(summary.attacks) == {"addsent"}
     assert summary.attacks["addsent"].asr > 0.9  # the recipe `none` learns the trigger,
     assert summary.attacks["addsent"].floor < 0.5  # and without the poison there is none
-    assert set(summary.comparisons) == {"undefended", "trusted_only"}
+    assert set(summary.comparisons) == {"undefended", "undefended_floor", "trusted_only"}
     assert summary.drills == {}
     assert summary.registry.aliases == ["challenger", "champion"]
     run = mlflow_of(folder).get_run(summary.mlflow.run_id)
