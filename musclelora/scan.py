@@ -12,7 +12,8 @@ from musclelora.frozen import Frozen
 from musclelora.summary import DataSummary, TrustedSummary
 from musclelora.training.backbone import Backbone
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.report import Check, Suspect, TrustedModelRecord, ValidationReport
+from musclelora.validation.group_scan import GroupScan
+from musclelora.validation.report import Check, Suspect, SuspectGroup, TrustedModelRecord, ValidationReport
 from musclelora.validation.rules import UNSEEN
 from musclelora.validation.suite import ValidationResult, validate
 from musclelora.validation.trusted_model import TokenScan
@@ -21,7 +22,8 @@ ScanStatus = Literal["clean", "suspects"]
 
 
 class ScanSummary(Frozen):
-    """`summary.json` of a scan. `suspects` are in `status` where a feature stands out or a character cannot be seen."""
+    """`summary.json` of a scan. `status` is "suspects" where a feature or a group stands out, or a character cannot be
+    seen."""
 
     schema_: Literal["musclelora/scan/1"] = Field(alias="schema")
     name: str
@@ -32,6 +34,7 @@ class ScanSummary(Frozen):
     trusted: TrustedSummary
     trusted_model: TrustedModelRecord | None
     suspects: list[Suspect]
+    suspect_groups: list[SuspectGroup]
     checks: list[Check]
 
 
@@ -48,7 +51,7 @@ class Scanned:
     @property
     def status(self) -> ScanStatus:
         unseen = any(check.failed_rows for check in self.report.checks if check.name in UNSEEN)
-        return "suspects" if unseen or self.report.suspects else "clean"
+        return "suspects" if unseen or self.report.suspects or self.report.suspect_groups else "clean"
 
 
 def scan(
@@ -56,8 +59,10 @@ def scan(
 ) -> Scanned:
     """Check `trusted`, then every row. Raises `DataError` where either cannot be used at all."""
     check_trusted(trusted, {}, datetime.now(timezone.utc).date())
-    tokens = TokenScan(encoder, trusted, max_length, config.trusted_model.contrastive, seed)
-    return Scanned(validate(rows, None, None, trusted, config, tokens if config.token_scan else None))
+    of_trusted = (encoder, trusted, max_length, config.trusted_model.contrastive)
+    tokens = TokenScan(*of_trusted, seed) if config.token_scan else None
+    groups = GroupScan(*of_trusted, config.group_scan, seed) if config.group_scan.enabled else None
+    return Scanned(validate(rows, None, None, trusted, config, tokens, groups))
 
 
 def summarise_scan(name: str, scanned: Scanned, rows: TextDataset, seed: int, seconds: float) -> ScanSummary:
@@ -75,5 +80,6 @@ def summarise_scan(name: str, scanned: Scanned, rows: TextDataset, seed: int, se
         trusted=TrustedSummary(sha256=report.trusted_sha256, rows=report.trusted_rows),
         trusted_model=report.trusted_model,
         suspects=report.suspects,
+        suspect_groups=report.suspect_groups,
         checks=report.checks,
     )

@@ -158,6 +158,7 @@ def scan(
     row_id: str | None,
     encoder: str | None,
     steps: int,
+    groups: bool,
     seed: int,
 ) -> int:
     from transformers.utils.logging import disable_progress_bar
@@ -165,7 +166,9 @@ def scan(
     from pipelines.scan import EXIT_CODES, run_scan, scan_table, settings
 
     disable_progress_bar()
-    columns, config = settings(text=text, label=label, source=source, row_id=row_id, encoder=encoder, steps=steps)
+    columns, config = settings(
+        text=text, label=label, source=source, row_id=row_id, encoder=encoder, steps=steps, groups=groups
+    )
     written = run_scan(
         data, trusted, columns=columns, owner=owner, config=config, seed=seed, output=output or _folder("scan")
     )

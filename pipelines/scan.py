@@ -14,7 +14,7 @@ from musclelora.errors import ConfigError
 from musclelora.scan import Scanned, scan, summarise_scan
 from musclelora.training.backbone import resolve_backbone
 from musclelora.training.recipes import Contrastive
-from musclelora.validation.config import TrustedModelConfig, ValidationConfig
+from musclelora.validation.config import GroupScanConfig, TrustedModelConfig, ValidationConfig
 from pipelines.errors import OutputError
 from pipelines.table import aligned, quarantine_line
 from steps.progress import announce
@@ -35,7 +35,7 @@ class Written:
 
 
 def settings(
-    *, text: str, label: str, source: str | None, row_id: str | None, encoder: str | None, steps: int
+    *, text: str, label: str, source: str | None, row_id: str | None, encoder: str | None, steps: int, groups: bool
 ) -> tuple[Columns, ValidationConfig]:
     """Raises `ConfigError` for columns that cannot be."""
     if text == label:
@@ -44,7 +44,8 @@ def settings(
         trusted_model=TrustedModelConfig(
             encoder=encoder,
             contrastive=Contrastive(steps=steps, inverse_penalty=1.0 if steps else FROZEN_INVERSE_PENALTY),
-        )
+        ),
+        group_scan=GroupScanConfig(enabled=groups),
     )
     return Columns(text=text, label=label, source=source, row_id=row_id), config
 
@@ -116,6 +117,12 @@ def scan_table(scanned: Scanned) -> str:
         lines += ["", '"with it": share of the rows with this that have the label; expected by the trusted model.']
     else:
         lines.append("Nothing in the texts goes with one label more surely than the trusted rows explain.")
+    for group in report.suspect_groups:
+        lines.append(
+            f"{group.rows:,} rows with label {shorten(group.label, 16)} go with it by {group.excess:.2f} logits more "
+            f"than the trusted model explains (honest labels: {group.limit:.2f} at most); they share "
+            f"{shorten(', '.join(group.shared), 120)}."
+        )
     lines.append(quarantine_line(report).replace("training rows", "rows"))
     lines += [f"Warning: {check.detail}" for check in report.checks if check.outcome == "warn"]
     return "\n".join(lines)

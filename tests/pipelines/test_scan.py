@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musclelora.validation.group_scan import GroupScanResult, SuspectGroup
 from pipelines.cli import main
 from tests.tiny import FILLER, tiny_backbone, trusted_rows
 
@@ -71,6 +72,29 @@ def test_clean_rows_give_exit_code_0(place):
     done, summary, output = scan(place, write(place / "clean.csv", honest()))
     assert (done.exit_code, summary["status"], summary["suspects"]) == (0, "clean", [])
     assert (output / "quarantined.csv").read_text().splitlines() == ["row_id,text,label,reasons"]
+
+
+def with_groups(monkeypatch, groups):
+    """The group scan's own tests say what it finds (tests/validation); here it finds `groups`."""
+    monkeypatch.setattr("musclelora.scan.GroupScan", lambda *_: lambda _rows: GroupScanResult(groups, ()))
+
+
+def test_groups_are_looked_for_where_that_is_asked_for(place, monkeypatch):
+    with_groups(monkeypatch, (SuspectGroup("1", 2.5, 0.5, ("the start of 'when you'",), (1, 2), (2,)),))
+    data = write(place / "groups.csv", honest())
+    done, summary, output = scan(place, data, "--groups")
+    assert (done.exit_code, summary["status"], summary["data"]["quarantined"]) == (3, "suspects", 2)
+    assert summary["suspect_groups"][0]["excess"] == 2.5
+    assert "2 rows with label 1 go with it by 2.50 logits more" in done.stdout
+    assert "when you" in (output / "scan.html").read_text(encoding="utf-8")
+    done, summary, _ = scan(place, data)
+    assert (done.exit_code, summary["suspect_groups"]) == (0, [])
+
+
+def test_groups_that_are_not_there_are_no_suspects(place, monkeypatch):
+    with_groups(monkeypatch, ())
+    done, summary, _ = scan(place, write(place / "none.csv", honest()), "--groups")
+    assert (done.exit_code, summary["status"]) == (0, "clean")
 
 
 def test_unseen_characters_are_suspects_and_duplicates_are_not(place):
