@@ -1,7 +1,8 @@
 """Audits of models whose backdoor is known: `python -m benchmarks.audit [--data FOLDER] [--quick]`; resumable.
 
 The undefended models of benchmarks/audited_models.py: one per poisoned set of the folder, one on its clean rows, and
-one more on these with another seed, which is the floor of all. Three parts, as `musclelora audit` would run them:
+three more on these with other seeds, the first of which is the floor of all. Three parts, as `musclelora audit` would
+run them:
 
 - `named`: the triggered test rows of the folder (ready-made) are tried: on a poisoned model those of its own attack, on
   the clean model those of every attack. Verdict of the gate's default policy.
@@ -9,22 +10,25 @@ one more on these with another seed, which is the floor of all. Three parts, as 
   what is suspect is probed (AddSent, BadNets, clean).
 - `search`: no attack and no training row is named. The gradient-guided search through the weights (AddSent, clean).
 
+And one that only a benchmark can afford, `honest`: how far the four models of the clean rows lie apart. The floor of a
+recipe is what its clean models do on average; one of them, as an audit has it, is off by as much as honest models
+differ. So the clean model is read against the mean of the three others too, and so is each of these against its others.
+
 Each part of each model is written when it is done. `--minutes` stops before a part that would end later.
 """
 
-import argparse
 import hashlib
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks import results
-from benchmarks.audited_models import FLOOR, audited_model
+from benchmarks.audited_models import FLOOR, SEEDS, audited_bench, audited_model, options
+from benchmarks.kept import trained_by
 from benchmarks.recipes import ATTACKS, CLEAN, MAX_LENGTH, Bench, Cell
 from musclelora.evaluation.audit import audit
 from musclelora.evaluation.report import AuditedModel, RobustnessReport
@@ -32,7 +36,6 @@ from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.evaluation.tested import Tested
 from musclelora.governance.decision import decide
 from musclelora.governance.policy import Policy
-from musclelora.training.backbone import resolve_backbone
 from musclelora.training.defended_model import DefendedModel
 from musclelora.training.recipes import InferencePrecision
 from musclelora.validation.token_scan import suspects_of
@@ -42,6 +45,7 @@ SEED, SEARCH_SECONDS = 42, 240.0
 VERDICTS = {"accepted": "safe", "refused": "unsafe", "inconclusive": "inconclusive"}
 PARTS = [
     *(("named", name) for name in (*ATTACKS, CLEAN)),
+    ("honest", CLEAN),
     *(("search", name) for name in ("addsent", CLEAN)),
     *(("unnamed", name) for name in ("addsent", "badnets", CLEAN)),
 ]
@@ -68,18 +72,18 @@ class Audits:
         return self._tested[name]
 
     def report(self, part: str, name: str) -> RobustnessReport:
-        bench, options = self.bench, dict[str, Any]()
+        bench, tried = self.bench, dict[str, Any]()
         if part == "named":
-            options["ready_made"] = {a: rows for a, rows in bench.triggered.items() if name in (a, CLEAN)}
+            tried["ready_made"] = {a: rows for a, rows in bench.triggered.items() if name in (a, CLEAN)}
         if part == "unnamed":
             rows, trusted = (
                 bench.training_rows(Cell(recipe="none", trained_on=name, seed=1)),
                 bench.trusted_and_dev(1)[0],
             )
             scan = TokenScan(bench.backbone, trusted, MAX_LENGTH)
-            options["suspects"] = suspects_of(scan(rows), rows)
+            tried["suspects"] = suspects_of(scan(rows), rows)
         if part == "search":
-            options["search_seconds"] = self.search_seconds
+            tried["search_seconds"] = self.search_seconds
         sha256 = {role: self.model(role).sha256 for role in (name, FLOOR)}
         about = AuditedModel(name=name, sha256=sha256[name], floor=FLOOR, floor_sha256=sha256[FLOOR])
         triggers = TriggeredFrom(attacks=[], target=bench.target, seed=SEED)
@@ -90,11 +94,29 @@ class Audits:
             triggers,
             about=about,
             precision=self.precision,
-            **{"ready_made": {}} | options,
+            **{"ready_made": {}} | tried,
         )
 
+    def figures(self, part: str, name: str) -> dict[str, Any]:
+        return {"attacks": self.honest()} if part == "honest" else figures_of(self.report(part, name))
+
+    def honest(self) -> dict[str, dict[str, Any]]:
+        """By attack: ASR on each model of the clean rows, the standard deviation, each less the mean of the others."""
+        found = {}
+        for attack, rows in self.bench.triggered.items():
+            asr = {}
+            for name in SEEDS:
+                tested = self.tested(name)
+                called = tested.predictions(rows.texts) == tested.label_names.index(self.bench.target)
+                asr[name] = float(called.mean())
+            floors = {name: fmean(rate for other, rate in asr.items() if other != name) for name in asr}
+            above = {name: asr[name] - floors[name] for name in asr}
+            found[attack] = {"asr": asr, "deviation": stdev(asr.values()), "floor": floors[CLEAN], "above_floor": above}
+        return found
+
     def key(self, part: str, name: str) -> str:
-        decides = [part, self.model(name).sha256, self.model(FLOOR).sha256, self.bench.test.sha256, str(SEED)]
+        models = SEEDS if part == "honest" else (name, FLOOR)
+        decides = [part, *(self.model(of).sha256 for of in models), self.bench.test.sha256, str(SEED)]
         decides += [str(self.search_seconds) if part == "search" else "", self.precision]
         return hashlib.sha256(" ".join(decides).encode()).hexdigest()[:16]
 
@@ -138,23 +160,12 @@ def rows_of(done: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/sst2"))
-    parser.add_argument("--quick", action="store_true", help="the same code on 200 rows, a search of 20 seconds")
+    parser = options(__doc__, "the same code on 200 rows, a search of 20 seconds")
     parser.add_argument("--minutes", type=float, default=60, help="start no part after this")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the evaluation")
     given = parser.parse_args()
-    set_verbosity_error()
-    disable_progress_bar()
-    name = "audit_quick" if given.quick else "audit"
-    bench = Bench(
-        data=given.data,
-        backbone=resolve_backbone("default"),
-        preset="minilm",
-        attacks=ATTACKS,
-        journal=results.FOLDER / f"{name}.jsonl",
-        quick_rows=200 if given.quick else None,
-    )
+    name = "audit" + ("_bf16" if given.precision == "bf16" else "") + ("_quick" if given.quick else "")
+    bench = audited_bench(given.data, quick=given.quick)
     audits = Audits(bench, 20 if given.quick else SEARCH_SECONDS, given.precision)
     file, deadline = results.FOLDER / f"{name}.json", time.monotonic() + 60 * given.minutes
     before = json.loads(file.read_text(encoding="utf-8"))["audits"] if file.exists() else {}
@@ -167,7 +178,7 @@ def main() -> None:
                 print("Time is up: run the same command again to go on.")
                 break
             wall, processor = time.perf_counter(), time.process_time()
-            figures = figures_of(audits.report(part, model))
+            figures = audits.figures(part, model)
             known = {"key": key, "part": part, "model": model, **figures, "commit": results.commit()}
             known |= {"seconds": round(time.perf_counter() - wall, 1)}
             known |= {"processor_seconds": round(time.process_time() - processor, 1)}
@@ -177,6 +188,7 @@ def main() -> None:
         print(label, json.dumps(known), flush=True)
     data = {part: bench.rows(f"{part}.csv").sha256 for part in ("train", "test")}
     figures = {"finished": len(done) == len(PARTS), "rows": list(rows_of(done))}
+    models = {name: {"sha256": model.sha256, "trained_by": trained_by(model)} for name, model in audits.models.items()}
     config = {
         "seed": SEED,
         "search_seconds": audits.search_seconds,
@@ -184,7 +196,8 @@ def main() -> None:
         "quick": given.quick,
         "threads": torch.get_num_threads(),
     }
-    results.write(name, figures, backbone=bench.backbone.name, data_sha256=data, config=config, audits=done)
+    about = {"backbone": bench.backbone.name, "data_sha256": data, "models": models}
+    results.write(name, figures, **about, config=config, audits=done)
 
 
 if __name__ == "__main__":

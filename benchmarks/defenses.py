@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoConfig
 
@@ -62,25 +61,6 @@ def folder_data(folder: Path, attacks: Sequence[str], train_rows: int | None) ->
     )
 
 
-class Journal:
-    """Finished cells by key, one JSON line each; all written at once, so that a kill leaves no half line."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        self.done: dict[str, dict[str, Any]] = {line["key"]: line for line in map(json.loads, lines)}
-
-    def add(self, key: str, result: CellResult) -> None:
-        self.done[key] = {"key": key, "commit": results.commit(), "result": result.model_dump(mode="json")}
-        new = self._file.with_suffix(".new")
-        new.parent.mkdir(exist_ok=True)
-        new.write_text("".join(json.dumps(line) + "\n" for line in self.done.values()), encoding="utf-8")
-        new.replace(self._file)
-
-    def result(self, key: str) -> CellResult:
-        return CellResult.model_validate(self.done[key]["result"])
-
-
 class Bench:
     """The rows of the folder, read once."""
 
@@ -119,7 +99,7 @@ class Bench:
         return measure(cell, rows, given.trusted, given.dev, given.test, triggered, self._data.target)
 
 
-def run(bench: Bench, cells: Sequence[Cell], journal: Journal, deadline: float) -> tuple[list[Failure], bool]:
+def run(bench: Bench, cells: Sequence[Cell], journal: results.Journal, deadline: float) -> tuple[list[Failure], bool]:
     """Measure what is not in the journal; what failed, and False where the time ran out first."""
     failures: list[Failure] = []
     for number, cell in enumerate(cells, 1):
@@ -135,7 +115,7 @@ def run(bench: Bench, cells: Sequence[Cell], journal: Journal, deadline: float) 
             failures.append(Failure(cell=cell, reason=" ".join(str(error).split())))
             print(f"{number}/{len(cells)} {cell.id} FAILED: {failures[-1].reason}", flush=True)
             continue
-        journal.add(key, result)
+        journal.add(key, {"result": result.model_dump(mode="json")})
         asr = {attack: round(measured.asr.value, 4) for attack, measured in result.attacks.items()}
         print(f"{number}/{len(cells)} {cell.id}: CACC {result.cacc.value:.4f}, ASR {asr}, {result.seconds}", flush=True)
     return failures, True
@@ -171,13 +151,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells = grid(methods(chosen), attacks, [options.data.name], held, [int(seed) for seed in options.seeds.split(",")])
     bench = Bench(folder_data(options.data, attacks, count), attacks, 200 if options.quick else None)
     name = "defenses_quick" if options.quick else "defenses"
-    journal = Journal(results.FOLDER / f"{name}.jsonl")
+    journal = results.Journal(results.FOLDER / f"{name}.jsonl")
     failures, finished = run(bench, cells, journal, deadline)
     keys = [bench.key(cell) for cell in cells]
-    found = compared(name, [journal.result(key) for key in keys if key in journal.done], failures).as_json()
+    measured = {key: CellResult.model_validate(line["result"]) for key, line in journal.done.items()}
+    found = compared(name, [measured[key] for key in keys if key in measured], failures).as_json()
     results.write(name, {"rows": found["rows"], "failures": found["failures"], "finished": finished})
     if not options.quick:
-        groups = compared(name, [journal.result(key) for key in journal.done], failures).groups
+        groups = compared(name, list(measured.values()), failures).groups
         parts = [f"### {group.dataset}, {group.backbone}\n\n{markdown(group.cells)}" for group in groups]
         write_section(DOCUMENT, "\n\n".join(parts), "benchmarks.defenses", HEADING)
 

@@ -10,46 +10,31 @@ is the same. On a machine that others use at the same time, `--shared` measures 
 the wall clock.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import pipeline
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks import results
-from benchmarks.audited_models import audited_model
-from benchmarks.recipes import ATTACKS, CLEAN, MAX_LENGTH, Bench
+from benchmarks.audited_models import audited_bench, audited_model, options
+from benchmarks.recipes import CLEAN, MAX_LENGTH
 from benchmarks.training_speed import clock
-from musclelora.training.backbone import resolve_backbone
 from musclelora.training.predict import logits_of
 
 BATCH, TURNS, WARM_UP = 32, 5, 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/sst2"))
-    parser.add_argument("--quick", action="store_true", help="200 training rows, as many test rows, one turn")
+    parser = options(__doc__, "200 training rows, as many test rows, one turn")
     parser.add_argument("--shared", action="store_true", help="one thread, its processor time")
     given = parser.parse_args()
     if given.shared:
         torch.set_num_threads(1)
-    set_verbosity_error()
-    disable_progress_bar()
     name = "evaluation_speed_quick" if given.quick else "evaluation_speed"
-    bench = Bench(
-        data=given.data,
-        backbone=resolve_backbone("default"),
-        preset="minilm",
-        attacks=ATTACKS,
-        journal=results.FOLDER / f"{name}.jsonl",
-        quick_rows=200 if given.quick else None,
-    )
+    bench = audited_bench(given.data, quick=given.quick)
     model, texts = audited_model(bench, CLEAN), bench.test.texts
     loaded = {"pipeline": model.load(), "fp32": model.load(), "bf16": model.load("bf16")}
     theirs: Any = pipeline(  # type: ignore[call-overload]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import results
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.training.backbone import Backbone
 from musclelora.training.defended_model import DefendedModel
@@ -61,8 +62,13 @@ def kept_model(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         train(rows, trusted, dev, recipe=recipe, backbone=backbone, max_length=max_length, seed=seed, folder=folder)
-        (folder / "done").touch()
+        (folder / "done").write_text(results.commit(), encoding="utf-8")
     return DefendedModel(folder)
+
+
+def trained_by(model: DefendedModel) -> str:
+    """The commit whose code has trained a kept model; "" where that was not noted down yet."""
+    return (model.folder / "done").read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

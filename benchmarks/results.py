@@ -31,6 +31,23 @@ def write(name: str, figures: dict[str, Any], **about: Any) -> None:
     print(f"RESULT {json.dumps(figures)}")
 
 
+class Journal:
+    """Finished pieces of a benchmark by their `key`, one JSON line each; a kill leaves the old file or the new one."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        self.done: dict[str, dict[str, Any]] = {line["key"]: line for line in map(json.loads, lines)}
+
+    def add(self, key: str, line: dict[str, Any]) -> None:
+        """Write the line, with the commit of the code beside it."""
+        self.done[key] = {"key": key, **line, "commit": commit()}
+        self._file.parent.mkdir(exist_ok=True)
+        new = self._file.with_suffix(".new")
+        new.write_text("".join(json.dumps(one) + "\n" for one in self.done.values()), encoding="utf-8")
+        new.replace(self._file)
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, threads of torch, memory in GiB."""
     cpu = platform.processor() or platform.machine()

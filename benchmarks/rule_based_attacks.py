@@ -10,6 +10,7 @@ called the target. An attack under 80 % proves nothing as a drill. Resumable: ea
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,17 +27,26 @@ from musclelora.training.defended_model import DefendedModel
 from musclelora.training.fit import train
 from musclelora.training.predict import logits_of
 from musclelora.training.presets import resolve_recipe
-from musclelora.training.recipes import RecipeChoice
+from musclelora.training.recipes import Recipe, RecipeChoice
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
-TARGET, SEED, RATE, ROWS, STRONG, MAX_LENGTH = "1", 42, 0.1, 3000, 0.8, 128
+TARGET, SEED, RATE, ROWS, STRONG, PRESET, MAX_LENGTH = "1", 42, 0.1, 3000, 0.8, "minilm", 128
 CLEAN = "clean"
 
 
-def measure(rows: TextDataset, delivery: Delivery, backbone: Backbone, attacks: dict[str, Attack]) -> dict[str, Any]:
+def delivered(*, quick: bool) -> tuple[Delivery, Backbone]:
+    """The quickstart's rows without its poison, fewer of them, and its backbone."""
+    sizes = {"train": 300, "test": 200} if quick else {"train": ROWS}
+    changes = (f"data.split.{part}={count}" for part, count in sizes.items())
+    config = load_config(CONFIG, ("data.demonstration=null", *changes))
+    return ingest(config.data, SEED, TARGET), resolve_backbone(config.model.base)
+
+
+def measure(
+    rows: TextDataset, delivery: Delivery, backbone: Backbone, attacks: Mapping[str, Attack], recipe: Recipe
+) -> dict[str, Any]:
     """Train on `rows`; CACC, and what the model makes of the test rows under each of `attacks`."""
     names = list(delivery.trusted.label_names)
-    recipe = resolve_recipe(RecipeChoice(name="none"), "minilm")
     with TemporaryDirectory() as folder:
         options: dict[str, Any] = {"recipe": recipe, "backbone": backbone, "max_length": MAX_LENGTH, "seed": SEED}
         model: DefendedModel = train(rows, delivery.trusted, delivery.dev, folder=Path(folder), **options)
@@ -91,10 +101,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the same code on 300 rows")
     quick = parser.parse_args().quick
     name = "rule_based_attacks_quick" if quick else "rule_based_attacks"
-    sizes = {"train": 300, "test": 200} if quick else {"train": ROWS}
-    changes = (f"data.split.{part}={count}" for part, count in sizes.items())
-    config = load_config(CONFIG, ("data.demonstration=null", *changes))
-    delivery, backbone = ingest(config.data, SEED, TARGET), resolve_backbone(config.model.base)
+    (delivery, backbone), recipe = delivered(quick=quick), resolve_recipe(RecipeChoice(name="none"), PRESET)
     file = results.FOLDER / f"{name}.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"models": {}}
     done: dict[str, Any] = {}
@@ -108,7 +115,7 @@ def main() -> None:
         key = hashlib.sha256(" ".join(decides).encode()).hexdigest()[:16]
         known = before["models"].get(trained_on, {})
         if known.get("key") != key:
-            known = {"key": key, **measure(rows, delivery, backbone, attacks)}
+            known = {"key": key, **measure(rows, delivery, backbone, attacks, recipe)}
         done[trained_on] = known
         before["models"] |= done
         results.FOLDER.mkdir(exist_ok=True)
