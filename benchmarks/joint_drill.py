@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import results
-from benchmarks.rule_based_attacks import MAX_LENGTH, PRESET, RATE, SEED, TARGET, delivered, measure
+from benchmarks.rule_based_attacks import MAX_LENGTH, PRECISION, PRESET, RATE, SEED, TARGET, delivered, measure
 from musclelora.attacks.registry import ATTACKS
 from musclelora.data.records import TextDataset
 from musclelora.ingest import Delivery
@@ -51,7 +51,7 @@ def rows_for(training: Training, delivery: Delivery, scan: TokenScan | None) -> 
 
 
 def key_of(training: Training, rows: TextDataset, delivery: Delivery, backbone: Backbone) -> str:
-    decides = [training.recipe.model_dump_json(), *asked(training), rows.sha256, delivery.dev.sha256]
+    decides = [PRECISION, training.recipe.model_dump_json(), *asked(training), rows.sha256, delivery.dev.sha256]
     decides += [delivery.test.sha256, delivery.trusted.sha256, backbone.sha256]
     return hashlib.sha256(" ".join(decides).encode()).hexdigest()[:16]
 
@@ -123,7 +123,7 @@ def main() -> None:
     finished = len(found) == len(planned)
     about = {"backbone": backbone.name, "train_sha256": delivery.train.sha256, "test_sha256": delivery.test.sha256}
     figures = {"finished": finished, "rows": rows_of(found) if finished else []}
-    results.write(name, figures, **about, seed=SEED, rate=RATE)
+    results.write(name, figures, **about, seed=SEED, rate=RATE, precision=PRECISION)
 
 
 if __name__ == "__main__":

@@ -21,15 +21,16 @@ from musclelora.attacks.registry import ATTACKS
 from musclelora.config import load_config
 from musclelora.data.records import TextDataset
 from musclelora.evaluation.metrics import ASR, CACC
+from musclelora.evaluation.tested import Tested
 from musclelora.ingest import Delivery, ingest
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.defended_model import DefendedModel
 from musclelora.training.fit import train
-from musclelora.training.predict import logits_of
 from musclelora.training.presets import resolve_recipe
-from musclelora.training.recipes import Recipe, RecipeChoice
+from musclelora.training.recipes import InferencePrecision, Recipe, RecipeChoice
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+PRECISION: InferencePrecision = "bf16"  # of the evaluation; all classes as in fp32 (benchmarks.evaluation_speed)
 TARGET, SEED, RATE, ROWS, STRONG, PRESET, MAX_LENGTH = "1", 42, 0.1, 3000, 0.8, "minilm", 128
 CLEAN = "clean"
 
@@ -50,13 +51,13 @@ def measure(
     with TemporaryDirectory() as folder:
         options: dict[str, Any] = {"recipe": recipe, "backbone": backbone, "max_length": MAX_LENGTH, "seed": SEED}
         model: DefendedModel = train(rows, delivery.trusted, delivery.dev, folder=Path(folder), **options)
-        loaded = model.load()
+        tested = Tested.from_defended(model, PRECISION)  # asks the model about each text once
 
     def asr(of: TextDataset) -> dict[str, Any]:
         return ASR(names.index(TARGET)).compute(predictions=classes(of), references=of.label_ids(names))["asr"]
 
     def classes(of: TextDataset) -> Any:
-        return logits_of(*loaded, of.texts, MAX_LENGTH).argmax(1)
+        return tested.predictions(of.texts)
 
     def under(attack: Attack) -> dict[str, Any]:
         triggered, untriggered = triggered_rows(delivery.test, attack, target=TARGET, seed=SEED)
@@ -99,19 +100,25 @@ def rows_of(done: dict[str, Any]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the same code on 300 rows")
-    quick = parser.parse_args().quick
+    parser.add_argument("--attacks", nargs="*", choices=list(ATTACKS), default=list(ATTACKS))
+    given = parser.parse_args()
+    quick = given.quick
     name = "rule_based_attacks_quick" if quick else "rule_based_attacks"
     (delivery, backbone), recipe = delivered(quick=quick), resolve_recipe(RecipeChoice(name="none"), PRESET)
     file = results.FOLDER / f"{name}.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"models": {}}
     done: dict[str, Any] = {}
-    for trained_on in (CLEAN, *ATTACKS):
+    for trained_on in (CLEAN, *given.attacks):
         attacks = ATTACKS if trained_on == CLEAN else {trained_on: ATTACKS[trained_on]}
         rows = delivery.train
         if trained_on != CLEAN:
             rows = poison(rows, ATTACKS[trained_on], rate=RATE, target=TARGET, seed=SEED)
         triggered = [triggered_rows(delivery.test, attack, target=TARGET, seed=SEED)[0] for attack in attacks.values()]
-        decides = [backbone.sha256, *(part.sha256 for part in (rows, delivery.dev, delivery.test, *triggered))]
+        decides = [
+            PRECISION,
+            backbone.sha256,
+            *(part.sha256 for part in (rows, delivery.dev, delivery.test, *triggered)),
+        ]
         key = hashlib.sha256(" ".join(decides).encode()).hexdigest()[:16]
         known = before["models"].get(trained_on, {})
         if known.get("key") != key:
@@ -124,7 +131,7 @@ def main() -> None:
     found = rows_of(done)
     weak = [row["attack"] for row in found if row["asr"] < STRONG]
     about = {"backbone": backbone.name, "train_sha256": delivery.train.sha256, "test_sha256": delivery.test.sha256}
-    results.write(name, {"rows": found, "weak": weak}, **about, seed=SEED, rate=RATE, models=done)
+    results.write(name, {"rows": found, "weak": weak}, **about, seed=SEED, rate=RATE, precision=PRECISION, models=done)
 
 
 if __name__ == "__main__":
