@@ -209,6 +209,8 @@ def test_zenml_accepts_the_shipped_settings(path):
             assert set(values) <= set(known), f"{key} has no {set(values) - set(known)}"
             for pod in (values[name] for name in ("pod_settings", "orchestrator_pod_settings") if name in values):
                 assert set(pod) <= set(KubernetesPodSettings.model_fields)
+            # It would be the folder where the schedule was applied: refused if empty, on every pod if not.
+            assert key != "docker" or values["allow_download_from_artifact_store"] is False
             if "kube" not in key:  # their values are read by the kubernetes package, which is not here
                 SETTINGS[key].model_validate(values)
 
