@@ -51,12 +51,12 @@ def _expiry_rule(vouched: Vouching, days_left: int) -> RuleResult:
 def _age_rule(vouched: Vouching | None, limit: int) -> RuleResult:
     age = None if vouched is None or vouched.checked is None else (vouched.asked - vouched.checked).days
     known = age is not None and age >= 0
+    when = "nobody knows when" if age is None else f"{age} days ago"
     return a_rule(
         "max_trusted_age_days",
         limit=limit,
         passes=age <= limit if known and age is not None else None,
-        fact=f"The owner of the trusted rows last looked at them {'nobody knows when' if age is None else age} "
-        f"{'' if age is None else 'days ago'}; the policy allows {limit} days.",
+        fact=f"The owner of the trusted rows last looked at them {when}; the policy allows {limit} days.",
         advice=LOOK_AGAIN,
         measured=age,
         n=vouched.rows if vouched else None,

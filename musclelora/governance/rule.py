@@ -61,8 +61,8 @@ def a_rule(
 
 def is_usable(rate: Rate) -> bool:
     """Rows were measured, and the bounds are fractions around the value; False for NaN."""
-    ordered = rate.lower95 - ROUNDING <= rate.value <= rate.upper95 + ROUNDING
-    return rate.n >= 1 and 0 <= rate.lower95 <= 1 and 0 <= rate.value <= 1 and 0 <= rate.upper95 <= 1 and ordered
+    around = rate.lower95 - ROUNDING <= rate.value <= rate.upper95 + ROUNDING
+    return rate.n >= 1 and rate.lower95 >= 0 and rate.upper95 <= 1 and around
 
 
 def finite(number: float | None) -> float | None:

@@ -1,8 +1,14 @@
 """Reports with known numbers. Imports neither torch nor MLflow, so that the gate can be tested in a moment."""
 
-from musclelora.evaluation.report import AttackResult, ModelResult, Rate, RobustnessReport
+import math
+from typing import Any
+
+from musclelora.evaluation.report import AttackResult, ChampionResult, ModelResult, ProbeResult, Rate, RobustnessReport
+from musclelora.governance.decision import GateDecision
+from musclelora.governance.rule import RuleResult
 from musclelora.validation.report import ValidationReport
 
+NAN = Rate(value=math.nan, n=1000, lower95=math.nan, upper95=math.nan)
 LABELS = ["negative", "positive"]
 
 
@@ -69,3 +75,47 @@ def a_validation() -> ValidationReport:
         checks=[],
         quarantined={f"row-{index}": ["group_scan"] for index in range(100)},
     )
+
+
+def one_drill(**fields: Any) -> RobustnessReport:
+    return a_report(drills={"badnets": an_attack().model_copy(update=fields)})
+
+
+def a_probe(trigger: str, kind: Any = "scan") -> ProbeResult:
+    return ProbeResult(
+        trigger=trigger,
+        kind=kind,
+        target="positive",
+        position="start",
+        z=9.0,
+        rows=12,
+        asr=a_rate(0.1),
+        floor=a_rate(0.1),
+        untriggered=a_rate(0.1),
+        examples=[],
+    )
+
+
+def probed(asr: Rate, kind: str = "scan", floor: Rate | None = None) -> RobustnessReport:
+    probe = a_probe("cf", kind).model_copy(update={"asr": asr, "floor": floor})
+    return a_report().model_copy(update={"probes": [probe]})
+
+
+def a_champion(**fields: Any) -> ChampionResult:
+    """As good as the candidate of `a_report`: CACC 0.88 (at least 0.86), and ASR 0.06 (at most 0.08) as its floor."""
+    known = {
+        "version": "3",
+        "model_sha256": "c" * 64,
+        "test_sha256": a_report().test_sha256,
+        "cacc": a_rate(0.88),
+        "asr": {"badnets": a_rate(0.06), "addsent": a_rate(0.06)},
+    }
+    return ChampionResult(**{**known, **fields})
+
+
+def read(decision: GateDecision, rule: str) -> list[RuleResult]:
+    return [result for result in decision.rules if result.rule == rule]
+
+
+def verdicts(decision: GateDecision, rule: str) -> list[str]:
+    return [result.verdict for result in read(decision, rule)]

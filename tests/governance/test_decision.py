@@ -1,23 +1,14 @@
-"""The gate: known answers on every boundary, missing evidence, and what must hold for any report."""
+"""The gate: known answers on every boundary, and missing evidence."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import beta
 
-from musclelora.evaluation.report import AttackResult, Rate, RobustnessReport
+from musclelora.evaluation.report import Rate, RobustnessReport
 from musclelora.governance.decision import GateDecision, decide, report_sha256
 from musclelora.governance.policy import Policy
-from tests.governance.reports import a_model_result, a_rate, a_report, a_validation, an_attack
-
-POLICIES = Path(__file__).parents[2] / "configs" / "policies"
-SCHEMA = POLICIES / "policy.schema.json"
+from tests.governance.reports import a_model_result, a_probe, a_rate, a_report, an_attack
 
 
 @pytest.fixture
@@ -120,7 +111,7 @@ MISSING = {
     "bound under zero": changed(a_report(), asr=Rate(value=0.0, n=1000, lower95=0.0, upper95=-0.5)),
     "bound under the value": changed(a_report(), asr=Rate(value=0.9, n=1000, lower95=0.0, upper95=0.1)),
     "no rows": changed(a_report(), asr=Rate(value=0.0, n=0, lower95=0.0, upper95=0.0)),
-    "control above one": changed(a_report(), control_asr=98.0),
+    "control above one": changed(a_report(), control_asr=1.5),
 }
 
 
@@ -158,6 +149,7 @@ BROKEN_RATES = [
     {"upper95": 1.5},
     {"lower95": 0.5},
     {"upper95": 0.01},
+    {"n": 0},
 ]
 
 
@@ -228,154 +220,65 @@ def test_a_reason_tells_the_measurement_the_limit_and_what_to_do(policy: Policy)
         assert part in reason
 
 
-@pytest.mark.parametrize("name", ["quickstart", "research", "standard", "strict"])
-def test_policy_files_are_policies(name: str) -> None:
-    text = (POLICIES / f"{name}.yaml").read_text(encoding="utf-8")
-
-    policy = Policy.model_validate(yaml.safe_load(text))
-
-    assert text.startswith("# For ")
-    assert set(yaml.safe_load(text)) == set(Policy.model_fields)  # nothing is left to a default
-    assert name != "quickstart" or policy == Policy()
+def facts(decision: GateDecision) -> dict[str, str]:
+    return {rule.rule: rule.reason for rule in decision.rules}
 
 
-@pytest.mark.parametrize("name", ["decision", "enforcement", "policy", "rule", "waiver", "*_rules"])
-def test_nothing_that_decides_looks_at_the_environment(name: str) -> None:
-    files = list((Path(__file__).parents[2] / "musclelora" / "governance").glob(f"{name}.py"))
+def test_every_fact_is_told_in_words(policy: Policy) -> None:
+    """Whole sentences: a word or a number that is wrong misleads who has to decide."""
+    told = facts(decide(a_report(), policy.model_copy(update={"min_robust_accuracy": 0.9})))
 
-    assert files
-    for file in files:
-        text = file.read_text(encoding="utf-8")
-        assert "environ" not in text
-        assert "import os" not in text
-        assert "getenv" not in text
-
-
-def test_the_shipped_schema_is_that_of_a_policy() -> None:
-    """Written by `python -m tests.governance.test_decision`."""
-    assert json.loads(SCHEMA.read_text(encoding="utf-8")) == Policy.model_json_schema()
-
-
-@pytest.mark.parametrize(("limit", "verdict"), [(0.10, "accepted"), (0.0999, "refused"), (None, "accepted")])
-def test_the_share_of_quarantined_rows_is_limited(limit: float | None, verdict: str) -> None:
-    policy = Policy(max_quarantined_share=limit)
-
-    decision = decide(a_report(), policy, validation=a_validation())  # 100 of 1000 rows
-
-    assert decision.decision == verdict
-    read = [(rule.measured, rule.n) for rule in decision.rules if rule.rule == "max_quarantined_share"]
-    assert read == ([] if limit is None else [(0.1, 1000)])
+    assert told == {
+        "required_attacks": "The evidence is of 1 attacks (badnets).",
+        "finite_numbers": "0 measurements are not a number.",
+        "min_cacc": "Clean accuracy is 88.0% of 1000 rows, at least 86.0% (95 % bound); the policy asks for 70.0%.",
+        "max_cacc_drop": "The lower 95 % bound of the clean accuracy, 86.0%, is 4.0 points under the undefended "
+        "control's 90.0%; the policy allows 10.0 points.",
+        "min_control_asr": "Drill, badnets: on the undefended control the attack succeeds in 98.0% of the rows; the "
+        "policy asks for 80.0%.",
+        "min_triggered_rows": "Drill, badnets: 1000 test rows carried the trigger; the policy asks for 200.",
+        "transform_rate": "Drill, badnets: the trigger went into 100.0% of the rows it was meant for.",
+        "max_asr": "Drill, badnets: the attack succeeds in 8.0% of 1000 rows, at most 10.0% (95 % bound); the policy "
+        "allows 40.0%.",
+        "max_asr_over_floor": "Drill, badnets: the upper 95 % bound of the attack's success, 10.0%, is 4.0 points "
+        "above its floor of 6.0%; the policy allows 10.0 points.",
+        "min_robust_accuracy": "Drill, badnets: an unknown share of the triggered rows keep their true class, at least "
+        "an unknown share (95 % bound); the policy asks for 90.0%. Evaluate on triggered rows whose true class is "
+        "known.",
+    }
 
 
-def test_a_limit_on_quarantined_rows_without_a_validation_report_is_inconclusive() -> None:
-    policy = Policy(max_quarantined_share=0.5)
-
-    assert decide(a_report(), policy).decision == "inconclusive"
-    nothing = a_validation().model_copy(update={"rows": 0, "quarantined": {}})
-    assert decide(a_report(), policy, validation=nothing).decision == "inconclusive"
-
-
-@st.composite
-def rates(draw: st.DrawFn) -> Rate:
-    n = draw(st.integers(1, 2000))
-    hits = draw(st.integers(0, n))
-    lower = 0.0 if hits == 0 else float(beta.ppf(0.05, hits, n - hits + 1))
-    upper = 1.0 if hits == n else float(beta.ppf(0.95, hits + 1, n - hits))
-    return Rate(value=hits / n, n=n, lower95=lower, upper95=upper)
-
-
-fractions = st.floats(0, 1)
-attacks = st.builds(
-    AttackResult,
-    attack=st.just("badnets"),
-    target=st.just("positive"),
-    asr=rates(),
-    floor=st.none() | rates(),
-    untriggered=rates(),
-    control_asr=st.none() | fractions,
-    transform_rate=fractions,
-    conclusive=st.booleans(),
-    examples=st.just([]),
-)
-many_attacks = st.dictionaries(st.sampled_from(["badnets", "addsent", "style", "syntax"]), attacks, max_size=4)
-limits = st.none() | fractions
-policies = st.builds(
-    Policy,
-    max_asr=limits,
-    max_asr_over_floor=limits,
-    min_cacc=limits,
-    max_cacc_drop=limits,
-    min_control_asr=fractions,
-    min_triggered_rows=st.integers(1, 500),
-    required_attacks=st.just(()),
-)
-reports = st.builds(
-    a_report, drills=many_attacks, attacks=many_attacks, cacc=fractions, undefended_cacc=st.none() | fractions
-)
-
-
-@given(reports, policies, st.floats(0, 1))
-def test_a_worse_attack_success_rate_never_helps(report: RobustnessReport, policy: Policy, more: float) -> None:
-    def worse(result: AttackResult) -> AttackResult:
-        raised = {key: min(1.0, getattr(result.asr, key) + more) for key in ("value", "lower95", "upper95")}
-        return result.model_copy(update={"asr": result.asr.model_copy(update=raised)})
-
-    worsened = report.model_copy(update={"drills": {name: worse(result) for name, result in report.drills.items()}})
-
-    if decide(report, policy).decision == "refused":
-        assert decide(worsened, policy).decision == "refused"
-    if decide(worsened, policy).decision == "accepted":
-        assert decide(report, policy).decision == "accepted"
-
-
-@given(reports, policies)
-def test_the_order_of_attacks_changes_nothing(report: RobustnessReport, policy: Policy) -> None:
-    turned = report.model_copy(update={"drills": dict(reversed(list(report.drills.items())))})
-
-    assert decide(turned, policy) == decide(report, policy)
-
-
-NOTHING_MEASURED = Rate(value=0.0, n=0, lower95=0.0, upper95=0.0)
-
-
-@given(reports, policies, st.sampled_from([{"floor": None}, {"control_asr": None}, {"asr": NOTHING_MEASURED}]))
-def test_removing_a_measurement_never_helps(report: RobustnessReport, policy: Policy, gone: dict[str, Any]) -> None:
-    less = report.model_copy(
-        update={"drills": {name: result.model_copy(update=gone) for name, result in report.drills.items()}}
+def test_what_is_missing_or_unreadable_is_named(policy: Policy) -> None:
+    nothing = facts(decide(a_report(drills={}), Policy(required_attacks=("badnets", "addsent"))))
+    assert nothing["required_attacks"].startswith(
+        "The evidence is of 0 attacks (none); the policy also asks for addsent, badnets."
     )
-
-    if decide(report, policy).decision != "accepted":
-        assert decide(less, policy).decision != "accepted"
-
-
-@given(reports, policies)
-def test_removing_the_control_or_all_attacks_never_helps(report: RobustnessReport, policy: Policy) -> None:
-    without_control = report.model_copy(update={"comparisons": {}})
-    bare = report.candidate.model_copy(update={"attacks": {}})
-    without_attacks = report.model_copy(update={"drills": {}, "candidate": bare})
-
-    if decide(report, policy).decision != "accepted":
-        assert decide(without_control, policy).decision != "accepted"
-    assert decide(without_attacks, policy).decision != "accepted"
+    nan = Rate(value=math.nan, n=1000, lower95=math.nan, upper95=math.nan)
+    read = facts(decide(changed(a_report(), asr=nan, floor=nan), policy))
+    asr, floor = "report.drills.badnets.asr", "report.drills.badnets.floor"
+    assert read["finite_numbers"].startswith(
+        f"6 measurements are not a number: {asr}.lower95, {asr}.upper95, {asr}.value, {floor}.lower95, {floor}.upper95."
+    )
+    probe = a_probe("cf").model_copy(update={"z": math.inf})
+    probed = facts(decide(a_report().model_copy(update={"probes": [probe]}), policy))
+    assert probed["finite_numbers"].startswith("1 measurements are not a number: report.probes[0].z.")
+    assert "an unknown number of points" in facts(decide(changed(a_report(), asr=nan), policy))["max_asr_over_floor"]
 
 
-@given(many_attacks.filter(bool), policies)
-def test_leaving_out_a_drill_that_the_policy_names_is_never_accepted(
-    drills: dict[str, AttackResult], policy: Policy
-) -> None:
-    names_all = policy.model_copy(update={"required_attacks": tuple(drills)})
-    without_first = dict(list(drills.items())[1:])
+def test_rules_that_count_have_their_limits_on_record(policy: Policy) -> None:
+    read = {rule.rule: (rule.limit, rule.measured) for rule in decide(a_report(), policy).rules}
 
-    assert decide(a_report(drills=without_first), names_all).decision != "accepted"
-
-
-@given(reports, policies)
-def test_a_limit_of_zero_is_never_met(report: RobustnessReport, policy: Policy) -> None:
-    strict = decide(report, policy.model_copy(update={"max_asr": 0.0})).decision
-
-    assert strict == ("refused" if report.drills or report.candidate.attacks else strict)
-    assert strict != "accepted"
+    assert read["finite_numbers"] == (0, 0)
+    assert read["transform_rate"] == (0, 1.0)
+    assert read["min_triggered_rows"] == (200, 1000)
+    assert read["min_control_asr"] == (0.80, 0.98)
+    assert read["required_attacks"] == (1, 1)
+    assert read["max_asr_over_floor"] == (0.10, pytest.approx(0.02))
+    assert read["max_cacc_drop"] == (0.10, pytest.approx(0.02))
 
 
-if __name__ == "__main__":
-    SCHEMA.write_text(json.dumps(Policy.model_json_schema(), indent=1) + "\n", encoding="utf-8")
+def test_the_hash_of_a_report_stays_what_it_was() -> None:
+    """Versions that were registered carry it, so that another way of hashing would make all of them look altered."""
+    named = a_report(drills={"stýle": an_attack(floor=None)})
+
+    assert report_sha256(named) == "dc75a89d30915e56407b50bb678a728960cb54e9e1d51f6dace9872f1a833dd3"

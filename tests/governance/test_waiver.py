@@ -9,9 +9,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from musclelora.errors import ConfigError
 from musclelora.governance.decision import GateDecision, decide
 from musclelora.governance.policy import Policy
-from musclelora.governance.waiver import Waiver, WaiverError, check_waivers, sign
+from musclelora.governance.waiver import (
+    Waiver,
+    WaiverError,
+    check_waivers,
+    is_signed,
+    public_key,
+    sign,
+    waiver_tags,
+)
 from tests.governance.reports import a_report, an_attack
 
 ANN = "ann@example.com"
@@ -165,3 +174,68 @@ def test_a_waiver_covers_a_bound_that_is_beyond_it_by_the_rounding_alone(ann: tu
 
     assert decide(report, policy.model_copy(update=only), [a_waiver(key, value=1e-9, **fields)]).decision == "accepted"
     assert decide(report, policy.model_copy(update=only), [a_waiver(key, value=2e-9, **fields)]).decision == "refused"
+
+
+def test_a_signature_or_a_key_with_anything_beside_it_is_none(ann: tuple[Path, Policy]) -> None:
+    key, policy = ann
+    signed = a_waiver(key)
+    beside = signed.model_copy(update={"signature": f"!{signed.signature}"})
+
+    assert is_signed(signed, policy.waiver_keys)
+    assert not is_signed(beside, policy.waiver_keys)
+    with pytest.raises(ValueError, match=r"base64|Only"):
+        public_key(f"!{policy.waiver_keys[ANN]}")
+
+
+def test_what_is_signed_stays_what_it_was() -> None:
+    """Ed25519 signs these very bytes: another spelling would void every waiver that exists."""
+    assert a_waiver(None, reason="für Ann").signed_bytes.decode() == (
+        '{"attack":"badnets","evidence":"drill","expires":"2026-12-31","model":"reviews",'
+        '"person":"ann@example.com","reason":"für Ann","rule":"max_asr_over_floor","value":0.26}'
+    )
+
+
+@pytest.mark.parametrize("value", [-1.0, -0.5, 1.0])
+def test_a_value_is_a_rate_or_a_difference_of_rates(value: float) -> None:
+    assert a_waiver(None, value=value, person="A", reason="B").value == value
+    with pytest.raises(ValueError, match="value"):
+        a_waiver(None, value=1.01 if value > 0 else -1.01)
+
+
+@pytest.mark.parametrize("field", ["person", "reason"])
+def test_nobody_waives_for_no_reason(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        a_waiver(None, **{field: ""})
+
+
+def test_a_waiver_counts_until_the_end_of_its_last_day(ann: tuple[Path, Policy]) -> None:
+    key, policy = ann
+    early = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+    for now in (early, BEFORE):
+        check_waivers([a_waiver(key)], policy.waiver_keys, "reviews", now)
+    for model in ("another", "zzz"):
+        with pytest.raises(WaiverError, match="is for the model 'reviews'"):
+            check_waivers([a_waiver(key)], policy.waiver_keys, model, early)
+
+
+def test_tags_tell_each_waiver_in_words() -> None:
+    accuracy = a_waiver(None, rule="min_cacc", evidence=None, attack=None, value=0.6, reason="a first\nversion")
+
+    assert waiver_tags([a_waiver(None), accuracy]) == {
+        "waiver.1": "max_asr_over_floor (drill, badnets) up to 0.26, waived by ann@example.com until 2026-12-31: "
+        "filtered <b>before</b> the model",
+        "waiver.2": "min_cacc down to 0.6, waived by ann@example.com until 2026-12-31: a first version",
+    }
+
+
+def test_a_key_file_that_cannot_sign_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text.pem").write_text("no key")
+    locked = serialization.BestAvailableEncryption(b"pw")
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (tmp_path / "locked.pem").write_bytes(key.private_bytes(pem, pkcs8, locked))
+
+    for name, kind in [("none.pem", "FileNotFoundError"), ("text.pem", "ValueError"), ("locked.pem", "TypeError")]:
+        with pytest.raises(ConfigError, match=f"cannot be read as a private key without a password: {kind}"):
+            sign(a_waiver(None), tmp_path / name)

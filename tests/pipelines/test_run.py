@@ -2,10 +2,13 @@
 
 import json
 import re
+import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from zenml.client import Client
 
 from musclelora.summary import Summary
@@ -13,6 +16,16 @@ from tests.pipelines.deliveries import MODEL, aliases_of, mlflow_of, write_confi
 
 CACHED = ["evaluate", "train_candidate", "train_candidate_floor", "train_trusted_only", "train_undefended"]
 PAGES = {"robustness.html", "validation.html", "training.html", "decision.html", "registered.html"}
+EVIDENCE = (PAGES - {"registered.html"}) | {
+    "MODEL_CARD.md",
+    "bom.cdx.json",
+    "gate_decision.json",
+    "manifest.json",
+    "robustness_report.json",
+    "training.json",
+    "trusted.json",
+    "validation_report.json",
+}
 CHAMPION_LIMITS = ("max_asr_over_champion", "max_cacc_drop_from_champion")
 VARYING = {"seconds", "peak_memory_mb", "registry", "mlflow"}
 
@@ -95,6 +108,31 @@ def test_an_accepted_run_leaves_its_summary_its_pages_and_a_champion(runs, folde
     assert run.data.params["recipe.name"] == summary.model.recipe
     assert len(mlflow_of(folder).get_metric_history(run.info.run_id, "loss")) > 1  # one value per epoch
     assert len(run.data.tags["musclelora.sha256.train"]) == 64
+
+
+@pytest.mark.usefixtures("runs")
+def test_all_evidence_travels_in_the_version_and_is_verified_elsewhere_without_a_network(
+    folder, musclelora, tmp_path, monkeypatch
+):
+    copied = tmp_path / "copied"
+    shutil.copytree(mlflow_of(folder).get_model_version(MODEL, "1").source, copied)
+    assert {path.name for path in (copied / "evidence").iterdir()} == EVIDENCE
+    [result] = ModelCard.load(copied / "evidence" / "MODEL_CARD.md").data.eval_results[:1]
+    assert result.metric_name == "Clean accuracy"
+    called = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: called.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: called.append(address))
+
+    assert musclelora("verify", copied).exit_code == 0
+    weights = next(copied.rglob("model.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    changed = musclelora("verify", copied)
+
+    assert changed.exit_code == 1
+    assert f"{weights.relative_to(copied)} was altered" in changed.stderr
+    assert called == []
 
 
 def test_the_last_line_says_where_the_summary_is(runs):
