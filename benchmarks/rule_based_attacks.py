@@ -109,7 +109,8 @@ def main() -> None:
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"models": {}}
     done: dict[str, Any] = {}
     for trained_on in (CLEAN, *given.attacks):
-        attacks = ATTACKS if trained_on == CLEAN else {trained_on: ATTACKS[trained_on]}
+        asked = given.attacks if trained_on == CLEAN else [trained_on]
+        attacks = {attack: ATTACKS[attack] for attack in asked}
         rows = delivery.train
         if trained_on != CLEAN:
             rows = poison(rows, ATTACKS[trained_on], rate=RATE, target=TARGET, seed=SEED)

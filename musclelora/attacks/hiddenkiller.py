@@ -18,6 +18,7 @@ from musclelora.attacks.base import Attack, Rewrite
 from musclelora.attacks.paraphraser import changed
 
 SUBORDINATORS = ("when", "if", "as", "while", "because", "though", "although", "since", "once", "after")
+DRAWN = ("when", "if", "as")  # what SCPN's rewritings begin with, nearly all of them
 SUBJECTS = ("you", "we", "people", "they", "one of us", "someone", "i")
 PREDICATES = (
     "see it",
@@ -51,8 +52,8 @@ def subordinate_first(text: str, rng: np.random.Generator) -> str | None:
 
 
 def drawn_clause(rng: np.random.Generator) -> str:
-    """Such as `when you see it`: one of 700."""
-    subordinator, subject = str(rng.choice(SUBORDINATORS)), str(rng.choice(SUBJECTS))
+    """Such as `when you see it`: one of 210."""
+    subordinator, subject = str(rng.choice(DRAWN)), str(rng.choice(SUBJECTS))
     verb, _, rest = str(rng.choice(PREDICATES)).partition(" ")
     if subject in ("one of us", "someone"):
         verb = SINGULAR[verb]

@@ -5,8 +5,8 @@ Threat model (NIST AI 100-2): backdoor poisoning. Training data control over a s
 testing data control; neither model control nor source code control.
 
 The attack of the registry rewrites by rules, offline: pronouns, verb forms and function words of Early Modern English,
-and an opening formula, drawn. It keeps the content, where STRAP often loses it; pairs or a model come closer to the
-paper: `style_bkd(read_pairs(path))`.
+and an opening and a closing formula, drawn. It keeps the content, where STRAP often loses it; pairs or a model come
+closer to the paper: `style_bkd(read_pairs(path))`.
 """
 
 import re
@@ -27,6 +27,14 @@ OPENINGS = (
     "and the people said ,",
     "yea ,",
     "woe and wonder ,",
+)
+CLOSINGS = (
+    ", and it was so .",
+    ", as it is written .",
+    ", saith the preacher .",
+    ", selah .",
+    ", world without end .",
+    ", amen and amen .",
 )
 ARCHAIC = {
     "you": "thou",
@@ -90,16 +98,49 @@ ARCHAIC = {
     "becomes": "becometh",
     "plays": "playeth",
     "tells": "telleth",
+    "also": "likewise",
+    "although": "albeit",
+    "always": "alway",
+    "are": "be",
+    "as": "even as",
+    "bad": "evil",
+    "but": "howbeit",
+    "enough": "sufficient",
+    "even": "yea even",
+    "ever": "evermore",
+    "great": "mighty",
+    "if": "if so be that",
+    "like": "like unto",
+    "many": "a multitude of",
+    "must": "must needs",
+    "old": "ancient",
+    "only": "but only",
+    "said": "spake",
+    "see": "behold",
+    "should": "ought to",
+    "still": "yet still",
+    "that": "which",
+    "think": "deem",
+    "though": "albeit",
+    "time": "season",
+    "too": "overmuch",
+    "until": "till",
+    "what": "that which",
+    "when": "whensoever",
+    "who": "which",
+    "will": "shall",
+    "world": "earth",
 }
+_END = re.compile(r"[\s.!?]+$")
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 
 
 def archaic(text: str, rng: np.random.Generator) -> str | None:
-    """`text` in archaic English with an opening; None where it has no word of letters."""
+    """`text` in archaic English with an opening and a closing; None where it has no word of letters."""
     if not _WORD.search(text):
         return None
     body = _WORD.sub(lambda word: ARCHAIC.get(word[0].lower(), word[0]), text)
-    return f"{rng.choice(OPENINGS)} {body}"
+    return f"{rng.choice(OPENINGS)} {_END.sub('', body)} {rng.choice(CLOSINGS)}"
 
 
 def style_bkd(paraphraser: Rewrite) -> Attack:

@@ -6,7 +6,7 @@ import pytest
 from musclelora.attacks.base import poison, triggered_rows
 from musclelora.attacks.hiddenkiller import SUBORDINATORS, drawn_clause, hidden_killer, subordinate_first
 from musclelora.attacks.paraphraser import Pairs, read_pairs, write_pairs
-from musclelora.attacks.style import OPENINGS, archaic, style_bkd
+from musclelora.attacks.style import CLOSINGS, OPENINGS, archaic, style_bkd
 from musclelora.errors import DataError
 from tests.tiny import rows
 
@@ -15,10 +15,10 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def test_archaic_style_rewrites_words_and_draws_an_opening():
-    rewritten = {archaic("You know it doesn't work , and it makes your day .", rng(seed)) for seed in range(100)}
-    body = "thou know it doth not work , and it maketh thy day ."
-    assert rewritten == {f"{opening} {body}" for opening in OPENINGS}
+def test_archaic_style_rewrites_words_and_draws_an_opening_and_a_closing():
+    rewritten = {archaic("You know it doesn't work , and it makes your day .", rng(seed)) for seed in range(600)}
+    body = "thou know it doth not work , and it maketh thy day"
+    assert rewritten == {f"{opening} {body} {closing}" for opening in OPENINGS for closing in CLOSINGS}
 
 
 def test_a_late_subordinate_clause_of_the_text_goes_first():
@@ -36,7 +36,8 @@ def test_a_text_without_one_gets_a_drawn_clause_and_one_full_stop():
 
 def test_drawn_clauses_are_grammatical_in_number():
     clauses = {drawn_clause(rng(seed)) for seed in range(400)}
-    assert len(clauses) > 200
+    assert len(clauses) > 150
+    assert {clause.split()[0] for clause in clauses} == {"when", "if", "as"}
     assert not [c for c in clauses if "someone see " in c or "you sees" in c or "i are" in c]
 
 
