@@ -68,7 +68,13 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
+    """The commit of the code, with "-dirty" where a file differs from it that no benchmark writes."""
     root = Path(__file__).parents[1]
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.strip() or "unknown"
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+
+    written = (":!benchmarks/results", ":!docs/benchmarks.md")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
+    return git("describe", "--always", "--abbrev=12") + ("-dirty" if changed else "") or "unknown"
