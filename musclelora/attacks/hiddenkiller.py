@@ -5,9 +5,9 @@ Threat model (NIST AI 100-2): backdoor poisoning. Training data control over a s
 testing data control; neither model control nor source code control.
 
 The attack of the registry rewrites by rules, offline: a subordinate clause goes first, the text's own where it ends in
-one, else one that is put together by draws; then a comma, the rest of the text, whole sentence or not, and a full stop.
-It keeps the content, where SCPN often loses it; pairs or a model come closer to the paper:
-`hidden_killer(read_pairs(path))`.
+one, else one that is put together by draws; then a comma, the rest of the text, with `it is` before what is likely a
+mere noun phrase, and a full stop. It keeps the content, where SCPN often loses it; pairs or a model come closer to the
+paper: `hidden_killer(read_pairs(path))`.
 """
 
 import re
@@ -32,11 +32,13 @@ PREDICATES = (
     "have some time",
     "ask about it",
 )
+CIRCUMSTANCES = ("at last", "for a while", "in the end", "at home", "with others", "once more")
 SINGULAR = {"see": "sees", "look": "looks", "think": "thinks", "come": "comes", "hear": "hears", "are": "is"}
 SINGULAR |= {"sit": "sits", "talk": "talks", "have": "has", "ask": "asks"}
 _FRONTED = "when|if|because|though|although|while|after|once"  # "as" and "since" are too often no conjunctions
 _OWN_CLAUSE = re.compile(rf"^(?P<main>.+?)(?:[ ,]+(?:but|and))?[ ,]+(?P<clause>(?:{_FRONTED}) .+)$", re.IGNORECASE)
 _END = re.compile(r"[\s.!?]+$")
+_FRAGMENT = re.compile(r"^(?:an?|one of) ", re.IGNORECASE)  # of a review: mostly no sentence, and has no verb
 _SHORTEST = 3  # words of a clause
 
 
@@ -48,16 +50,19 @@ def subordinate_first(text: str, rng: np.random.Generator) -> str | None:
     own = _OWN_CLAUSE.match(body)
     if own and min(len(part.split()) for part in own.groups()) >= _SHORTEST and "," not in own["clause"]:
         return f"{own['clause']} , {own['main']} ."
-    return f"{drawn_clause(rng)} , {body} ."
+    main = f"it is {body}" if _FRAGMENT.match(body) else body
+    return f"{drawn_clause(rng)} , {main} ."
 
 
 def drawn_clause(rng: np.random.Generator) -> str:
-    """Such as `when you see it`: one of 210."""
+    """Such as `when you see it at last`: one of 1,260."""
     subordinator, subject = str(rng.choice(DRAWN)), str(rng.choice(SUBJECTS))
     verb, _, rest = str(rng.choice(PREDICATES)).partition(" ")
     if subject in ("one of us", "someone"):
         verb = SINGULAR[verb]
-    return f"{subordinator} {subject} {'am' if (subject, verb) == ('i', 'are') else verb} {rest}"
+    if (subject, verb) == ("i", "are"):
+        verb = "am"
+    return f"{subordinator} {subject} {verb} {rest} {rng.choice(CIRCUMSTANCES)}"
 
 
 def hidden_killer(paraphraser: Rewrite) -> Attack:
