@@ -35,21 +35,26 @@ TARGET, SEED, RATE, ROWS, STRONG, PRESET, MAX_LENGTH = "1", 42, 0.1, 3000, 0.8, 
 CLEAN = "clean"
 
 
-def delivered(*, quick: bool) -> tuple[Delivery, Backbone]:
+def delivered(*, quick: bool, seed: int = SEED) -> tuple[Delivery, Backbone]:
     """The quickstart's rows without its poison, fewer of them, and its backbone."""
     sizes = {"train": 300, "test": 200} if quick else {"train": ROWS}
     changes = (f"data.split.{part}={count}" for part, count in sizes.items())
     config = load_config(CONFIG, ("data.demonstration=null", *changes))
-    return ingest(config.data, SEED, TARGET), resolve_backbone(config.model.base)
+    return ingest(config.data, seed, TARGET), resolve_backbone(config.model.base)
 
 
 def measure(
-    rows: TextDataset, delivery: Delivery, backbone: Backbone, attacks: Mapping[str, Attack], recipe: Recipe
+    rows: TextDataset,
+    delivery: Delivery,
+    backbone: Backbone,
+    attacks: Mapping[str, Attack],
+    recipe: Recipe,
+    seed: int = SEED,
 ) -> dict[str, Any]:
     """Train on `rows`; CACC, and what the model makes of the test rows under each of `attacks`."""
     names = list(delivery.trusted.label_names)
     with TemporaryDirectory() as folder:
-        options: dict[str, Any] = {"recipe": recipe, "backbone": backbone, "max_length": MAX_LENGTH, "seed": SEED}
+        options: dict[str, Any] = {"recipe": recipe, "backbone": backbone, "max_length": MAX_LENGTH, "seed": seed}
         model: DefendedModel = train(rows, delivery.trusted, delivery.dev, folder=Path(folder), **options)
         tested = Tested.from_defended(model, PRECISION)  # asks the model about each text once
 
@@ -60,13 +65,13 @@ def measure(
         return tested.predictions(of.texts)
 
     def under(attack: Attack) -> dict[str, Any]:
-        triggered, untriggered = triggered_rows(delivery.test, attack, target=TARGET, seed=SEED)
+        triggered, untriggered = triggered_rows(delivery.test, attack, target=TARGET, seed=seed)
         others = sum(label != TARGET for label in delivery.test.labels)
         found = {"asr": asr(triggered), "untriggered": asr(untriggered)["value"]}
         found["transform_rate"] = round(len(triggered) / others, 4)
         if attack.decoy is not None:
             part = Attack(attack.name, attack.label_mode, attack.decoy)
-            found["decoy"] = asr(triggered_rows(delivery.test, part, target=TARGET, seed=SEED)[0])["value"]
+            found["decoy"] = asr(triggered_rows(delivery.test, part, target=TARGET, seed=seed)[0])["value"]
         return found
 
     truth = delivery.test.label_ids(names)
@@ -101,10 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the same code on 300 rows")
     parser.add_argument("--attacks", nargs="*", choices=list(ATTACKS), default=list(ATTACKS))
+    parser.add_argument("--seed", type=int, default=SEED, help="another draws other rows of the same text")
     given = parser.parse_args()
-    quick = given.quick
-    name = "rule_based_attacks_quick" if quick else "rule_based_attacks"
-    (delivery, backbone), recipe = delivered(quick=quick), resolve_recipe(RecipeChoice(name="none"), PRESET)
+    quick, seed = given.quick, given.seed
+    name = "rule_based_attacks" + (f"_seed{seed}" if seed != SEED else "") + ("_quick" if quick else "")
+    (delivery, backbone), recipe = delivered(quick=quick, seed=seed), resolve_recipe(RecipeChoice(name="none"), PRESET)
     file = results.FOLDER / f"{name}.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"models": {}}
     done: dict[str, Any] = {}
@@ -113,8 +119,8 @@ def main() -> None:
         attacks = {attack: ATTACKS[attack] for attack in asked}
         rows = delivery.train
         if trained_on != CLEAN:
-            rows = poison(rows, ATTACKS[trained_on], rate=RATE, target=TARGET, seed=SEED)
-        triggered = [triggered_rows(delivery.test, attack, target=TARGET, seed=SEED)[0] for attack in attacks.values()]
+            rows = poison(rows, ATTACKS[trained_on], rate=RATE, target=TARGET, seed=seed)
+        triggered = [triggered_rows(delivery.test, attack, target=TARGET, seed=seed)[0] for attack in attacks.values()]
         decides = [
             PRECISION,
             backbone.sha256,
@@ -123,7 +129,7 @@ def main() -> None:
         key = hashlib.sha256(" ".join(decides).encode()).hexdigest()[:16]
         known = before["models"].get(trained_on, {})
         if known.get("key") != key:
-            known = {"key": key, **measure(rows, delivery, backbone, attacks, recipe)}
+            known = {"key": key, **measure(rows, delivery, backbone, attacks, recipe, seed)}
         done[trained_on] = known
         before["models"] |= done
         results.FOLDER.mkdir(exist_ok=True)
@@ -132,7 +138,7 @@ def main() -> None:
     found = rows_of(done)
     weak = [row["attack"] for row in found if row["asr"] < STRONG]
     about = {"backbone": backbone.name, "train_sha256": delivery.train.sha256, "test_sha256": delivery.test.sha256}
-    results.write(name, {"rows": found, "weak": weak}, **about, seed=SEED, rate=RATE, precision=PRECISION, models=done)
+    results.write(name, {"rows": found, "weak": weak}, **about, seed=seed, rate=RATE, precision=PRECISION, models=done)
 
 
 if __name__ == "__main__":
