@@ -27,7 +27,7 @@ from musclelora.training.products import onednn_products
 from musclelora.training.recipes import GradientAlignment
 from musclelora.training.rounded import frozen_in_bf16
 
-TOKENS_PER_PASS = 1024  # at most, on CPUs: larger passes are no faster there, and need more memory
+TOKENS_PER_PASS = 512  # at most, on CPUs: larger passes are no faster there, and need more memory
 CHECKPOINT_SECONDS = 120.0  # at most so much of a killed training is done again
 DEV_EVALUATIONS = 10  # at most, per training: thirty epochs over few rows would spend their time on the dev rows
 
