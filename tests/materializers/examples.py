@@ -181,6 +181,12 @@ def robustness_report(train_seconds: float = 641.5, candidate_hits: int = 96) ->
             "undefended": _model(
                 "undefended", "none", 914, {"badnets": _attack("badnets", 533, 70, 66, 1.0, 3)}, 402.0
             ),
+            "undefended_floor": _model(
+                "undefended_floor", "none", 918, {"badnets": _attack("badnets", 70, 70, 64, 1.0)}, 399.0
+            ),
+            "without_scan": _model(
+                "without_scan", "musclelora-guided", 850, {"badnets": _attack("badnets", 131, 92, 88, 1.0)}, 388.0
+            ),
         },
         drills={"addsent": _attack("addsent", 121, 92, 85, 0.985)},
         not_tested=["triggers of unknown form: the residual scan found none", "style and syntax paraphrases"],
