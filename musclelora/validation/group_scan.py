@@ -19,6 +19,7 @@ an attacker chose among those whose text says the target anyhow.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import logit
@@ -122,9 +123,16 @@ def scan_groups(
     return GroupScanResult(tuple(groups), not_scanned)
 
 
+_last: dict[tuple[Any, ...], GroupScanResult] = {}
+
+
 @dataclass(frozen=True)
 class GroupScan:
-    """The group scan with the trusted model as what is expected; the model is trained only when it is needed."""
+    """The group scan with the trusted model as what is expected; the model is trained only when it is needed.
+
+    The last result of this process is kept: validation scans the rows, and so does the recipe `purify` when it judges
+    the groups.
+    """
 
     backbone: Backbone
     trusted: TrustedSet
@@ -134,6 +142,15 @@ class GroupScan:
     seed: int
 
     def __call__(self, rows: TextDataset) -> GroupScanResult:
+        of_trusted = (self.backbone.location, self.backbone.sha256, self.trusted.sha256, self.max_length)
+        key = (rows.sha256, *of_trusted, self.contrastive, self.config, self.seed)
+        if key not in _last:
+            result = self._scan(rows)
+            _last.clear()
+            _last[key] = result
+        return _last[key]
+
+    def _scan(self, rows: TextDataset) -> GroupScanResult:
         model = TrustedModel(self.backbone, self.trusted, self.max_length, contrastive=self.contrastive, seed=self.seed)
         names = model.label_names
         given, expected = rows.label_ids(names), model.calibrated(rows)

@@ -7,12 +7,19 @@ from musclelora.data.records import TextDataset
 from musclelora.errors import DataError
 from musclelora.plan import Drill, Training
 from musclelora.training.presets import resolve_recipe
-from musclelora.training.recipes import RecipeChoice
+from musclelora.training.recipes import Contrastive, RecipeChoice
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
-from musclelora.validation.group_scan import MIN_LABEL_ROWS, GroupScanResult, SuspectGroup, _Label, scan_groups
+from musclelora.validation.group_scan import (
+    MIN_LABEL_ROWS,
+    GroupScan,
+    GroupScanResult,
+    SuspectGroup,
+    _Label,
+    scan_groups,
+)
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
-from tests.tiny import rows, trusted_rows
+from tests.tiny import rows, tiny_backbone, trusted_rows
 
 FRAME = ("the", "of", "a", "is", "in", "and", "to", "it", "that", "with")
 CONFIG = GroupScanConfig(enabled=True, redraws=10, max_groups=2)
@@ -159,3 +166,17 @@ def test_a_drill_goes_through_the_group_scan_too():
     assert (len(left), any(left.column("is_poisoned"))) == (90, False)
     undefended = training.model_copy(update={"defended": False})
     assert len(undefended.rows_of(rows(100), rows(100), None, scan)) == 100
+
+
+def test_the_same_rows_are_scanned_once_and_other_rows_or_settings_anew(monkeypatch, tmp_path):
+    scanned = []
+    monkeypatch.setattr(GroupScan, "_scan", lambda _, rows: scanned.append(len(rows)) or GroupScanResult((), ()))
+    encoder, trusted = tiny_backbone(tmp_path / "tiny"), trusted_rows()
+
+    def scan(number_of_rows, seed):
+        return GroupScan(encoder, trusted, 32, Contrastive(), GroupScanConfig(enabled=True), seed)(rows(number_of_rows))
+
+    assert scan(40, 0) is scan(40, 0)
+    scan(60, 0)
+    scan(60, 1)
+    assert scanned == [40, 60, 60]
