@@ -151,7 +151,7 @@ def compare(config: Path, overrides: tuple[str, ...], output: Path | None, dry_r
     show_default=True,
     help="Contrastive steps on the trusted rows; 80 take minutes.",
 )
-@click.option("--groups", is_flag=True, help="Look for style and syntax too: half a minute per 5,000 rows.")
+@click.option("--groups", is_flag=True, help="Look for style and syntax too: minutes per 10,000 rows.")
 @click.option("--seed", default=42, show_default=True, help="Decides every random draw.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for its files.  [runs/<time>-scan]")
 def scan(data: str, output: Path | None, **options: Any) -> None:
