@@ -16,8 +16,13 @@ from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import SuspectGroup
 
 
-def check_scans(recipe: str, validation: ValidationConfig) -> None:
-    """Raises `ConfigError` where the recipe is `purify` and a scan is off: it would be the recipe `none`."""
+def check_scans(recipe: str, validation: ValidationConfig, without_scan: str | None = None) -> None:
+    """Raises `ConfigError` where the recipe is `purify` and a scan is off, or `without_scan` is: it would be `none`."""
+    if without_scan == PURIFY:
+        raise ConfigError(
+            "evaluation.without_scan is trained on all rows, without the scans, and the recipe 'purify' is nothing but "
+            "a plain fine-tune on what they left: it would be the undefended control. Name another recipe there."
+        )
     if recipe == PURIFY and not (validation.token_scan and validation.group_scan.enabled):
         raise ConfigError(
             "The recipe 'purify' is a plain fine-tune on what both scans leave: without them it is undefended. Set "

@@ -74,7 +74,8 @@ def prepare(config: RunConfig) -> Prepared:
     check_reachable(config.tracking.uri or default_tracking_uri())
     signing_key()  # one that cannot be used is told before anything is trained
     candidate = resolve_recipe(config.recipe, preset)
-    check_scans(candidate.name, config.validation)
+    without_scan = config.evaluation.without_scan
+    check_scans(candidate.name, config.validation, without_scan.name if without_scan else None)
     if not candidate.can_be_released:
         raise ConfigError(
             f"The recipe {candidate.name!r} is for comparison only: what it trains does not fold into plain weights, "
@@ -85,7 +86,7 @@ def prepare(config: RunConfig) -> Prepared:
         candidate,
         _rival("none", config, preset),
         _rival("trusted-only", config, preset),
-        None if config.evaluation.without_scan is None else resolve_recipe(config.evaluation.without_scan, preset),
+        resolve_recipe(without_scan, preset) if without_scan else None,
         demonstration=config.data.demonstration is not None,
         drills=[
             Drill(attacks=attacks, rate=config.evaluation.drill_rate, target=target, seed=config.seed)

@@ -35,6 +35,12 @@ def test_purify_without_a_scan_is_refused(off):
         check_scans("purify", BOTH.model_copy(update=off))
 
 
+def test_purify_without_the_scans_beside_a_candidate_is_refused():
+    with pytest.raises(ConfigError, match="it would be the undefended control"):
+        check_scans("purify", BOTH, without_scan="purify")
+    check_scans("purify", BOTH, without_scan="musclelora-guided")
+
+
 @pytest.mark.parametrize(("recipe", "validation"), [("purify", BOTH), ("none", ValidationConfig())])
 def test_purify_with_both_scans_and_other_recipes_without_are_accepted(recipe, validation):
     check_scans(recipe, validation)

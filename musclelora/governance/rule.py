@@ -61,8 +61,8 @@ def a_rule(
 
 def is_usable(rate: Rate) -> bool:
     """Rows were measured, and the bounds are fractions around the value; False for NaN."""
-    around = rate.lower95 - ROUNDING <= rate.value <= rate.upper95 + ROUNDING
-    return rate.n >= 1 and rate.lower95 >= 0 and rate.upper95 <= 1 and around
+    fractions = all(0 <= share <= 1 for share in (rate.lower95, rate.value, rate.upper95))
+    return rate.n >= 1 and fractions and rate.lower95 - ROUNDING <= rate.value <= rate.upper95 + ROUNDING
 
 
 def finite(number: float | None) -> float | None:

@@ -5,6 +5,7 @@ import pytest
 from musclelora.evaluation.report import AuditedModel, Rate, RobustnessReport
 from musclelora.governance.decision import decide
 from musclelora.governance.policy import Policy
+from musclelora.governance.rule import is_usable
 from musclelora.validation.report import ValidationReport
 from tests.governance.reports import a_champion, a_report, a_validation, an_attack, one_drill, probed, verdicts
 
@@ -93,3 +94,24 @@ def test_one_row_and_rates_of_none_or_all_can_be_read(value: float) -> None:
     policy = Policy(**{**ONLY, "max_asr": 1.0, "min_triggered_rows": 1})
 
     assert decide(one_drill(asr=one), policy).decision == "accepted"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_none_and_all_are_usable_rates_with_their_bounds_off_by_the_rounding(value):
+    assert is_usable(exact(value))
+    assert is_usable(exact(0.5, lower=0.5 + OVER / 2, upper=0.5 - OVER / 2))
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        exact(-OVER / 2, lower=0.0, upper=1.0),
+        exact(1 + OVER / 2, lower=0.0, upper=1.0),
+        exact(0.0, lower=-OVER / 2),
+        exact(1.0, upper=1 + OVER / 2),
+        exact(1.0, lower=1 + OVER / 2, upper=1.0),
+        exact(0.0, upper=-OVER / 2),
+    ],
+)
+def test_what_is_no_fraction_is_no_rate_whatever_the_rounding(outside):
+    assert not is_usable(outside)
