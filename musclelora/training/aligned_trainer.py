@@ -27,7 +27,7 @@ from musclelora.training.products import onednn_products
 from musclelora.training.recipes import GradientAlignment
 from musclelora.training.rounded import frozen_in_bf16
 
-TOKENS_PER_PASS = 512  # at most, on CPUs: larger passes are no faster there, and need more memory
+TOKENS_PER_PASS = 768  # at most, on CPUs: larger passes need more memory and are hardly faster, smaller ones are slower
 CHECKPOINT_SECONDS = 120.0  # at most so much of a killed training is done again
 DEV_EVALUATIONS = 10  # at most, per training: thirty epochs over few rows would spend their time on the dev rows
 
@@ -37,7 +37,7 @@ class AlignedTrainer(Trainer):
 
     `references` are the trusted batches (none without alignment), `masks` draws the dropout on CPUs. `on_epoch`
     receives each epoch's metrics as they come. `passes` is chosen: one over training and reference rows together
-    on accelerators where each trained tensor's gradient can be split by rows, else two. With `checkpoints`, a folder of
+    where each trained tensor's gradient can be split by rows, else two. With `checkpoints`, a folder of
     this training alone, it saves there every `CHECKPOINT_SECONDS`, and goes on from what is there. What an `observer`
     measures is in `frequencies`.
     """
@@ -65,8 +65,7 @@ class AlignedTrainer(Trainer):
         self.best_state: dict[str, Tensor] = {}
         self.frequencies: list[FrequencyPoint] = []
         trained: Any = self.model
-        # On CPUs each of two batches is padded for itself, and two passes were not slower (docs/training.md).
-        self.passes = 1 if alignment is not None and self.args.device.type != "cpu" and covers(trained) else 2
+        self.passes = 1 if alignment is not None and covers(trained) else 2
         self._split = Split()
         self._losses: list[Tensor] = []
         self._reference_losses: list[float] = []
@@ -95,10 +94,11 @@ class AlignedTrainer(Trainer):
                 faster.enter_context(fast_dropout(model, self.masks))
             if self.args.bf16:
                 faster.enter_context(frozen_in_bf16(model))
-            if self.args.device.type == "cpu":
-                faster.enter_context(onednn_products(model, torch.bfloat16 if self.args.bf16 else torch.float32))
             if self.passes == 1:
                 faster.enter_context(one_pass(model, self._split))
+            if self.args.device.type == "cpu":
+                dtype = torch.bfloat16 if self.args.bf16 else torch.float32
+                faster.enter_context(onednn_products(model, dtype, self._split))
             return super().train(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
@@ -145,7 +145,7 @@ class AlignedTrainer(Trainer):
     def _plain_step(self, model: nn.Module, inputs: dict[str, Any], items: Tensor | int | None) -> Tensor:
         """The Trainer's step, in parts; the mean loss."""
         accumulated, rows, losses = self.current_gradient_accumulation_steps, len(inputs["labels"]), []
-        for part in self._parts(inputs):
+        for _, part in self._parts(inputs):
             # What the Trainer divides a mean loss by: a part counts by its share of the rows.
             self.current_gradient_accumulation_steps = accumulated * rows / len(part["labels"])
             losses.append(super().training_step(model, part, items))
@@ -159,23 +159,29 @@ class AlignedTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         batch = self._prepare_inputs(references.next(inputs["input_ids"].shape[1]))
         rows, trusted = len(inputs["labels"]), len(batch["labels"])
+        accumulated = self.current_gradient_accumulation_steps
         both = joined(inputs, batch, tokenizer.pad_token_id, tokenizer.padding_side)
-        with self._split.at(rows, rows + trusted):
-            with self.compute_loss_context_manager():
-                logits = model(**both).logits.float()
-            loss = cross_entropy(logits[:rows], inputs["labels"]) / self.current_gradient_accumulation_steps
-            reference_loss = cross_entropy(logits[rows:], batch["labels"])
-            self.accelerator.backward(loss + reference_loss)
+        total, reference_total = torch.zeros(2, device=self.args.device)
+        for numbers, part in self._parts(both):
+            labels, cut = part.pop("labels"), int(np.searchsorted(numbers, rows))
+            with self._split.at(cut, len(labels)):
+                with self.compute_loss_context_manager():
+                    logits = model(**part).logits.float()
+                loss = cross_entropy(logits[:cut], labels[:cut], reduction="sum") / (rows * accumulated)
+                reference_loss = cross_entropy(logits[cut:], labels[cut:], reduction="sum") / trusted
+                self.accelerator.backward(loss + reference_loss)
+            total += loss.detach()
+            reference_total += reference_loss.detach()
         left = self._split.references
-        self._keep_references(reference_loss.detach(), [left.pop(p, torch.zeros_like(p)) for p in self._trained()])
-        return loss.detach()
+        self._keep_references(reference_total, [left.pop(p, torch.zeros_like(p)) for p in self._trained()])
+        return total
 
     def _second_pass(self, model: nn.Module, references: References) -> None:
         """Loss and gradients of the next trusted batch; leaves every `.grad` alone."""
         batch: Any = self._prepare_inputs(references.next())
         trained, plain, rows = self._trained(), self.accelerator.unwrap_model(model), len(batch["labels"])
         total, summed = torch.zeros((), device=self.args.device), [torch.zeros_like(p) for p in trained]
-        for part in self._parts(batch):
+        for _, part in self._parts(batch):
             labels = part.pop("labels")
             with self.compute_loss_context_manager():
                 logits = plain(**part).logits.float()
@@ -185,13 +191,17 @@ class AlignedTrainer(Trainer):
             summed = [s if g is None else s + g for s, g in zip(summed, gradients, strict=True)]
         self._keep_references(total, summed)
 
-    def _parts(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
-        """On CPUs a batch is computed in parts, each padded for itself: the same gradient from fewer tokens."""
+    def _parts(self, batch: dict[str, Any]) -> list[tuple[np.ndarray, dict[str, Any]]]:
+        """On CPUs a batch is computed in parts, each padded for itself: the same gradient from fewer tokens.
+
+        Each part with its row numbers in the batch, ascending.
+        """
         if self.args.device.type != "cpu" or self.args.world_size > 1:
-            return [batch]
+            return [(np.arange(len(batch["labels"])), batch)]
         lengths = batch["attention_mask"].sum(1).numpy()
         side = self.processing_class.padding_side  # type: ignore[union-attr]
-        return [rows_of(batch, part, side) for part in cut_by_length(lengths, TOKENS_PER_PASS)]
+        cuts = [np.sort(part) for part in cut_by_length(lengths, TOKENS_PER_PASS)]
+        return [(numbers, rows_of(batch, numbers, side)) for numbers in cuts]
 
     def _keep_references(self, loss: Tensor, gradients: list[Tensor]) -> None:
         """Averaged over processes, and only for tensors that training reached."""

@@ -115,7 +115,7 @@ def rows_of(batch: Batch, rows: np.ndarray, padding_side: str) -> Batch:
 
 
 def joined(batch: Batch, reference: Batch, pad_id: int, padding_side: str) -> Batch:
-    """Rows of `batch`, then those of `reference`, [rows, longest], padded to the longest; without their labels."""
+    """Rows of `batch`, then those of `reference`, [rows, longest], padded to the longest."""
     longest = max(batch["input_ids"].shape[1], reference["input_ids"].shape[1])
 
     def widened(name: str, values: Tensor) -> Tensor:
@@ -123,4 +123,11 @@ def joined(batch: Batch, reference: Batch, pad_id: int, padding_side: str) -> Ba
         sides = (missing, 0) if padding_side == "left" else (0, missing)
         return torch.nn.functional.pad(values, sides, value=pad_id if name == "input_ids" else 0)
 
-    return {n: torch.cat([widened(n, batch[n]), widened(n, reference[n])]) for n in batch if n != "labels"}
+    return {
+        name: torch.cat(
+            [batch[name], reference[name]]
+            if name == "labels"
+            else [widened(name, batch[name]), widened(name, reference[name])]
+        )
+        for name in batch
+    }

@@ -98,7 +98,8 @@ def eager_attention(
     no slower where shapes change, and oneDNN, which PyTorch takes in bf16, would keep 3 MB for each shape of a batch.
     """
     with torch.autocast(query.device.type, enabled=False):
-        q, k, v = (states.to(torch.promote_types(states.dtype, torch.float32)) for states in (query, key, value))
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        q, k, v = (states.to(dtype, memory_format=torch.contiguous_format) for states in (query, key, value))
         weights = torch.matmul(q, k.transpose(2, 3)) * (q.size(-1) ** -0.5 if scaling is None else scaling)
         if attention_mask is not None:
             weights = weights + attention_mask

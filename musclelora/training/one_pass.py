@@ -38,6 +38,20 @@ class Split:
         finally:
             self.row = None
 
+    def check(self, x: Tensor) -> None:
+        """Raises `ModelError` where a cut is set and x does not hold the batch's rows."""
+        if self.row is not None and len(x) != self.rows:
+            raise ModelError(
+                f"A trained layer saw {len(x)} rows of a batch of {self.rows}: this model rearranges its batches, so "
+                "that training and reference rows cannot be told apart. Add its type to SHARED_BETWEEN_ROWS in "
+                "one_pass.py."
+            )
+
+    def leave(self, parameter: nn.Parameter, reference: Tensor) -> None:
+        """Add to the reference gradient of this parameter."""
+        former = self.references.get(parameter)
+        self.references[parameter] = reference if former is None else former + reference
+
 
 class _SplitProduct(torch.autograd.Function):
     """x W^T; the gradient of W is that of the rows before `split.row`, the rest goes to `split.references`."""
@@ -52,9 +66,7 @@ class _SplitProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, weight = ctx.saved_tensors
         gradient, row = gradients[0], ctx.row
-        reference = _product(gradient[row:], x[row:]).to(ctx.parameter.dtype)
-        former = ctx.split.references.get(ctx.parameter)
-        ctx.split.references[ctx.parameter] = reference if former is None else former + reference
+        ctx.split.leave(ctx.parameter, _product(gradient[row:], x[row:]).to(ctx.parameter.dtype))
         return (gradient @ weight if ctx.needs_input_grad[0] else None), _product(gradient[:row], x[:row]), None, None
 
 
@@ -67,11 +79,7 @@ def _linear(x: Tensor, parameter: nn.Parameter, split: Split) -> Tensor:
     """x W^T in autocast's type where that is on; split only while a cut is set."""
     if split.row is None:
         return nn.functional.linear(x, parameter)
-    if len(x) != split.rows:
-        raise ModelError(
-            f"A trained layer saw {len(x)} rows of a batch of {split.rows}: this model rearranges its batches, so that "
-            "training and reference rows cannot be told apart. Add its type to SHARED_BETWEEN_ROWS in one_pass.py."
-        )
+    split.check(x)
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     return _SplitProduct.apply(x.to(dtype), parameter.to(dtype), parameter, split)

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from musclelora.adapters.injection import freeze, inject_lora
+from musclelora.errors import ModelError
 from musclelora.training.backbone import load_backbone
 from musclelora.training.one_pass import Split, one_pass
 from musclelora.training.products import ROWS_MULTIPLE, onednn_products, product, weight_gradient
@@ -57,7 +59,7 @@ def prepared(tmp_path, family, adapted):
 def test_a_model_computes_the_same_logits_and_gradients(tmp_path, family, adapted):
     model, batch = prepared(tmp_path, family, adapted)
     logits, gradients = values_and_gradients(model, batch)
-    with onednn_products(model, torch.float32):
+    with onednn_products(model, torch.float32, Split()):
         ours, our_gradients = values_and_gradients(model, batch)
     torch.testing.assert_close(ours, logits, atol=1e-5, rtol=1e-4)
     assert our_gradients.keys() == gradients.keys()
@@ -69,7 +71,7 @@ def test_in_bf16_it_rounds_as_autocast_does(tmp_path):
     model, batch = prepared(tmp_path, "bert", adapted=True)
     with torch.autocast("cpu", torch.bfloat16):
         logits, gradients = values_and_gradients(model, batch)
-        with onednn_products(model, torch.bfloat16):
+        with onednn_products(model, torch.bfloat16, Split()):
             ours, our_gradients = values_and_gradients(model, batch)
     torch.testing.assert_close(ours, logits, **BF16)
     for name, gradient in gradients.items():
@@ -80,7 +82,7 @@ def test_in_bf16_it_rounds_as_autocast_does(tmp_path):
 def test_forwards_are_replaced_and_put_back_around_another_replacement(tmp_path):
     model, _ = prepared(tmp_path, "bert", adapted=True)
     before = {path: module.__dict__.get("forward") for path, module in model.named_modules()}
-    with onednn_products(model, torch.float32):
+    with onednn_products(model, torch.float32, Split()):
         within = {path: module.__dict__.get("forward") for path, module in model.named_modules()}
         with one_pass(model, Split()):
             pass
@@ -100,5 +102,27 @@ def test_a_lora_layer_with_dropout_keeps_it(tmp_path):
             nn.init.normal_(p)
     for module in model.modules():
         module.training = isinstance(module, nn.Dropout) and module.p == 0.5  # LoRA's alone
-    with onednn_products(model, torch.float32):
+    with onednn_products(model, torch.float32, Split()):
         assert not torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_cut_lora_layer_keeps_the_gradients_of_the_reference_rows_apart(cut, dtype):
+    torch.manual_seed(0)
+    adapter = LoraConfig(r=2, lora_alpha=4, target_modules=["0"], init_lora_weights=False)
+    layer = get_peft_model(nn.Sequential(nn.Linear(6, 5)), adapter).base_model.model[0]
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    x, target, split = torch.randn(7, 3, 6), torch.randn(7, 3, 5), Split()
+    expected = [
+        torch.autograd.grad((layer(x[part]) * target[part]).sum(), [a, b]) for part in (slice(cut), slice(cut, None))
+    ]
+    close = {"atol": 1e-5, "rtol": 1e-4} if dtype == torch.float32 else BF16
+    with onednn_products(layer, dtype, split):
+        with split.at(cut, 7):
+            (layer(x) * target).sum().backward()
+            with pytest.raises(ModelError, match="6 rows of a batch of 7"):
+                layer(x[:6])
+        for i, p in enumerate((a, b)):
+            torch.testing.assert_close(p.grad, expected[0][i], **close)
+            torch.testing.assert_close(split.references[p], expected[1][i], **close)
