@@ -32,6 +32,7 @@ from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.recipes import Contrastive
 from musclelora.validation import features, group_scan, text_residual, token_scan
 from musclelora.validation.config import GroupScanConfig
+from musclelora.validation.engine import LOCAL, Engine
 from musclelora.validation.group_scan import SuspectGroup, scan_groups
 from musclelora.validation.token_scan import scan_tokens
 from musclelora.validation.trusted_model import TrustedModel
@@ -53,7 +54,7 @@ class KeptTrustedModel(TrustedModel):
 
     said = TrustedModel.probabilities
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+    def probabilities(self, texts: Sequence[str], engine: Engine = LOCAL) -> np.ndarray:  # noqa: ARG002 (all is kept here)
         precision = "bf16" if self._options["bf16"] else "fp32"
         states = kept_states(f"{self.backbone.sha256} {MAX_LENGTH} {precision} mean", texts, self.states)
         return self._model.head.predict_proba(states)

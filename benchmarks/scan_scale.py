@@ -9,9 +9,14 @@ for its peak memory.
 The encoder is timed apart: its rows per second over the distinct sentences. CPU seconds stand beside wall seconds, for
 machines that do other work too. Growth is seconds per row and log2 of the rows, relative to the smallest size: 1 is
 n log n.
+
+`--engine dask`: instead, one size by one process and by local clusters of one and of two worker processes; rows per
+second of token scan and encoder once the workers are there, what starting them takes, and whether all set the same rows
+aside for the same features.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -27,12 +32,13 @@ import numpy as np
 from benchmarks import results
 from musclelora.config import load_config
 from musclelora.data.records import TextDataset, TrustedSet
-from musclelora.ingest import ingest
+from musclelora.ingest import Delivery, ingest
 from musclelora.seeding import generator
 from musclelora.training.backbone import resolve_backbone
 from musclelora.training.fit import peak_memory_mb
 from musclelora.training.recipes import Contrastive
-from musclelora.validation.config import ValidationConfig
+from musclelora.validation.config import EngineConfig, ValidationConfig
+from musclelora.validation.engine import running
 from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.suite import validate
 from musclelora.validation.token_scan import SuspectFeature, scan_tokens
@@ -41,25 +47,30 @@ from musclelora.validation.trusted_model import TrustedModel, calibrate
 SIZES, QUICK_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000), (10_000, 30_000)
 TRIGGER, POISONED = "zirconium teapot", 100  # one row in so many
 SEED = 42
+ENGINE_ROWS, QUICK_ENGINE_ROWS = (300_000, 50_000), (30_000, 5_000)  # rows, and of them in a partition
+ENCODED_AT_ONCE = 500  # sentences in a partition of the encoder's
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10,000 and 30,000 rows only")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--engine", choices=("local", "dask"), default="local")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(measure(Path(arguments.child[0]), int(arguments.child[1]))))
+        kept, size, engine = arguments.child
+        print(json.dumps(measure(Path(kept), int(size), EngineConfig.model_validate_json(engine))))
         return
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="musclelora-benchmark-") as folder:
         kept = Path(folder) / "sentences.npz"
         encoder = encode(kept)
         print(f"encoder: {encoder['rows_per_second']:.0f} rows a second, one thread")
+        if arguments.engine == "dask":
+            compare_engines(kept, *(QUICK_ENGINE_ROWS if arguments.quick else ENGINE_ROWS), quick=arguments.quick)
+            return
         for size in QUICK_SIZES if arguments.quick else SIZES:
-            command = [sys.executable, "-m", "benchmarks.scan_scale", "--child", str(kept), str(size)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 (ourselves)
-            row = json.loads(done.stdout.splitlines()[-1])
+            row = in_a_process(kept, size, EngineConfig())
             rows.append(row | {"growth": growth(row, rows[0] if rows else row)})
             print(json.dumps(rows[-1]))
     results.write(
@@ -70,19 +81,60 @@ def main() -> None:
     )
 
 
+def compare_engines(kept: Path, size: int, partition_rows: int, *, quick: bool) -> None:
+    """One process, then one and two workers; raises where they do not set the same rows aside for the same features."""
+    dask = [EngineConfig(name="dask", workers=workers, partition_rows=partition_rows) for workers in (1, 2)]
+    rows = []
+    for engine in (EngineConfig(partition_rows=partition_rows), *dask):
+        row = in_a_process(kept, size, engine)
+        row |= {"engine": engine.name, "workers": engine.workers} | encoded_by(engine)
+        rows.append(row)
+        print(
+            f"{engine.name}, {engine.workers or 'no'} workers, rows a second: "
+            f"token scan {row['token_scan_rows_per_second']:.0f}, encoder {row['encoder_rows_per_second']:.0f}; "
+            f"ready after {row['start_seconds']} s; peak memory of this process {row['peak_memory_gib']} GiB"
+        )
+    different = {row["outcome_sha256"] for row in rows}
+    if len(different) > 1:
+        raise SystemExit(f"The engines did not find the same: {rows}")
+    results.write(f"scan_scale_dask{'_quick' if quick else ''}", {"rows": rows, "identical": True}, seed=SEED)
+
+
+def in_a_process(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.scan_scale", "--child", str(kept), str(size), engine.model_dump_json()]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 (ourselves)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def encoded_by(config: EngineConfig) -> dict[str, Any]:
+    """Rows per second of the encoder, once all workers have it."""
+    model, delivery = delivered()
+    texts = delivery.train.texts
+    with running(config.model_copy(update={"partition_rows": ENCODED_AT_ONCE})) as engine:
+        model.probabilities(texts[: 4 * ENCODED_AT_ONCE], engine)
+        started = time.monotonic()
+        model.probabilities(texts, engine)
+        return {"encoder_rows_per_second": round(len(texts) / (time.monotonic() - started), 1)}
+
+
 def growth(row: dict[str, Any], first: dict[str, Any]) -> float:
     """CPU seconds per n log n, as a multiple of the first size's."""
     cost = [r["cpu_seconds"] / (r["rows"] * np.log2(r["rows"])) for r in (row, first)]
     return round(float(cost[0] / cost[1]), 2)
 
 
-def encode(kept: Path) -> dict[str, Any]:
-    """Keep the distinct sentences, p of each and the trusted rows; how fast the encoder was."""
+def delivered() -> tuple[TrustedModel, Delivery]:
+    """The quickstart's rows, and the model of the trusted ones with its encoder as it is."""
     config = load_config("configs/quickstart.yaml", ("data.demonstration=null",))
     delivery = ingest(config.data, SEED, "1")
-    model = TrustedModel(
-        resolve_backbone(config.model.base), delivery.trusted, 128, contrastive=Contrastive(steps=0), seed=SEED
-    )
+    backbone = resolve_backbone(config.model.base)
+    return TrustedModel(backbone, delivery.trusted, 128, contrastive=Contrastive(steps=0), seed=SEED), delivery
+
+
+def encode(kept: Path) -> dict[str, Any]:
+    """Keep the distinct sentences, p of each and the trusted rows; how fast the encoder was."""
+    model, delivery = delivered()
     texts, started, cpu = delivery.train.texts, time.monotonic(), time.process_time()
     expected = calibrate(model.probabilities(texts), delivery.train.label_ids(model.label_names))
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu
@@ -94,7 +146,7 @@ def encode(kept: Path) -> dict[str, Any]:
         labels=np.array(delivery.trusted.data.labels),
     )
     return {
-        "encoder": config.model.base,
+        "encoder": model.backbone.name,
         "distinct_sentences": len(texts),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
@@ -108,7 +160,9 @@ class KnownModel:
     """The token scan with the p of every row known; its own time is kept apart."""
 
     expected: np.ndarray
+    engine: EngineConfig
     seconds: float = 0.0
+    start_seconds: float = 0.0
 
     def record(self) -> TrustedModelRecord:
         about = {"encoder": "known", "encoder_sha256": "", "contrastive_steps": 0, "trusted_rows": 96}
@@ -118,13 +172,16 @@ class KnownModel:
 
     def __call__(self, rows: TextDataset) -> list[SuspectFeature]:
         p = self.expected[[int(row_id) for row_id in rows.row_ids]]
-        started = time.monotonic()
-        found = scan_tokens(rows.texts, rows.label_ids(("0", "1")), np.stack([1 - p, p], 1), ("0", "1"), seed=SEED)
-        self.seconds = time.monotonic() - started
+        given, texts, started = rows.label_ids(("0", "1")), rows.texts, time.monotonic()
+        with running(self.engine) as engine:
+            list(engine.results(engine.map(len, texts[:8])))
+            ready = time.monotonic()
+            found = scan_tokens(texts, given, np.stack([1 - p, p], 1), ("0", "1"), seed=SEED, engine=engine)
+            self.start_seconds, self.seconds = ready - started, time.monotonic() - ready
         return found
 
 
-def measure(kept: Path, size: int) -> dict[str, Any]:
+def measure(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
     """One size: draw the rows, validate them with the token scan."""
     known = np.load(kept)
     draw = generator(SEED, "benchmark/scan_scale", str(size))
@@ -144,18 +201,22 @@ def measure(kept: Path, size: int) -> dict[str, Any]:
             "label": known["labels"].tolist(),
         }
     )
-    rows, scan = TextDataset.from_columns(columns), KnownModel(expected)
+    rows, scan = TextDataset.from_columns(columns), KnownModel(expected, engine)
     del texts, columns
     started, cpu = time.monotonic(), time.process_time()
     result = validate(rows, None, None, TrustedSet(trusted, "a benchmark"), ValidationConfig(), scan)
     aside = {int(row_id) for row_id in result.report.quarantined}
+    outcome = json.dumps([[suspect.model_dump() for suspect in result.report.suspects], result.report.quarantined])
     return {
         "rows": size,
         "seconds": round(time.monotonic() - started, 1),
         "token_scan_seconds": round(scan.seconds, 1),
+        "token_scan_rows_per_second": round(size / scan.seconds, 1),
+        "start_seconds": round(scan.start_seconds, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "peak_memory_gib": round(peak_memory_mb() / 1024, 2),
         "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
+        "outcome_sha256": hashlib.sha256(outcome.encode()).hexdigest(),
         "found": [suspect.text for suspect in result.report.suspects],
         "recall": round(len(aside & set(np.flatnonzero(poisoned).tolist())) / int(poisoned.sum()), 4),
         "honest_rows_set_aside": len(aside - set(np.flatnonzero(poisoned).tolist())),

@@ -28,5 +28,7 @@ def screen(
 ) -> Annotated[ValidationReport | None, "new_rows_report"]:
     announce(f"screen: {len(new_rows)} new rows by themselves")
     tuning = config.trusted_model.contrastive
-    scan = TokenScan(encoder, trusted, max_length, tuning, seed) if config.token_scan and len(new_rows) else None
+    scan = None
+    if config.token_scan and len(new_rows):
+        scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=config.engine)
     return retraining.screen(new_rows, test, trusted, config, scan)

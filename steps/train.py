@@ -50,10 +50,11 @@ def train(
     fourier: FourierConfig | None,
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
     tuning = validation.trusted_model.contrastive
-    scan = TokenScan(encoder, trusted, max_length, tuning, seed) if validation.token_scan else None
+    engine = validation.engine
+    scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=engine) if validation.token_scan else None
     group_scan = None
     if validation.group_scan.enabled:
-        group_scan = GroupScan(encoder, trusted, max_length, tuning, validation.group_scan, seed)
+        group_scan = GroupScan(encoder, trusted, max_length, tuning, validation.group_scan, seed, engine)
     rows = training.rows_of(accepted, unscanned, scan, group_scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
     observer = None

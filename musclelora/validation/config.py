@@ -1,11 +1,36 @@
 """The part of the YAML file's `validation` section that the expectations read."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from musclelora.frozen import Frozen
 from musclelora.training.recipes import Contrastive
+
+PARTITION_ROWS = 100_000
+
+
+class EngineConfig(Frozen):
+    """The section `validation.engine`: where the scans and their encoder passes are computed.
+
+    `scheduler` is the address of a Dask scheduler; none = a local cluster of `workers` processes, closed at the end.
+    """
+
+    name: Literal["local", "dask"] = "local"
+    scheduler: str | None = Field(None, description="such as tcp://scheduler:8786, or tls://")
+    workers: int | None = Field(None, ge=1, description="processes of a local cluster; none = one per core")
+    partition_rows: int = Field(PARTITION_ROWS, ge=1, description="rows that a worker takes at a time")
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "EngineConfig":
+        if self.name == "local" and (self.scheduler or self.workers):
+            raise ValueError("scheduler and workers belong to the engine dask: set its name, or leave them out")
+        if self.scheduler and self.workers:
+            raise ValueError("workers are those of a local cluster, and scheduler names another: leave one of them out")
+        return self
+
+
+ONE_PROCESS = EngineConfig()
 
 
 class TrustedModelConfig(Frozen):
@@ -44,3 +69,4 @@ class ValidationConfig(Frozen):
     group_scan: GroupScanConfig = GroupScanConfig()
     suites: list[str] = Field([])
     trusted_model: TrustedModelConfig = TrustedModelConfig()
+    engine: EngineConfig = ONE_PROCESS

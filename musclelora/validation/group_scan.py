@@ -32,7 +32,8 @@ from musclelora.errors import DataError
 from musclelora.seeding import derived_seed, generator
 from musclelora.training.backbone import Backbone
 from musclelora.training.recipes import Contrastive
-from musclelora.validation.config import GroupScanConfig
+from musclelora.validation.config import ONE_PROCESS, EngineConfig, GroupScanConfig
+from musclelora.validation.engine import running
 from musclelora.validation.text_residual import (
     Residual,
     TextFeatures,
@@ -140,10 +141,11 @@ class GroupScan:
     contrastive: Contrastive
     config: GroupScanConfig
     seed: int
+    engine: EngineConfig = ONE_PROCESS  # of the encoder pass only
 
     def __call__(self, rows: TextDataset) -> GroupScanResult:
         of_trusted = (self.backbone.location, self.backbone.sha256, self.trusted.sha256, self.max_length)
-        key = (rows.sha256, *of_trusted, self.contrastive, self.config, self.seed)
+        key = (rows.sha256, *of_trusted, self.contrastive, self.config, self.seed, self.engine)
         if key not in _last:
             result = self._scan(rows)
             _last.clear()
@@ -153,7 +155,8 @@ class GroupScan:
     def _scan(self, rows: TextDataset) -> GroupScanResult:
         model = TrustedModel(self.backbone, self.trusted, self.max_length, contrastive=self.contrastive, seed=self.seed)
         names = model.label_names
-        given, expected = rows.label_ids(names), model.calibrated(rows)
+        with running(self.engine) as engine:
+            given, expected = rows.label_ids(names), model.calibrated(rows, engine)
         return scan_groups(rows.texts, given, expected, names, self.config, self.seed)
 
 

@@ -5,7 +5,7 @@ is that label and p what the trusted model expects (`method.md`, token scan). A 
 once:
 
 - z above what chance gives anywhere. The labels are re-drawn `DRAWS` times by permuting them among rows of one
-  calibrated bin (rows of equal p), and the largest z over all features is kept each time; the threshold is the
+  calibrated bin (`label_sums`), and the largest z over all features is kept each time; the threshold is the
   1 - ALPHA / labels quantile of a Gumbel distribution fitted to these maxima, since 39 draws have no such quantile of
   their own for many labels. So, as far as labels depend on texts through p only, no feature of any label passes by
   chance with probability 1 - ALPHA. The max statistic and not Benjamini-Yekutieli, because n-grams that share rows are
@@ -21,24 +21,28 @@ words have in other rows ("worst" for "of the worst").
 The strongest feature's rows are taken out before the next is looked for, so that words which stood out only beside the
 trigger are cleared. Blind to triggers of style and syntax, to poison in few rows, and to what an honest label would
 explain just as well.
+
+Texts and their features stay in partitions (`engine`), whose sums are added in the order of the rows; here are a label
+and a probability per row, and the columns of features that passed.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import ceil
 from typing import Protocol
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, vstack
 
 from musclelora.data.records import TextDataset
-from musclelora.seeding import generator
+from musclelora.validation.engine import LOCAL, Engine, cuts_of
 from musclelora.validation.features import Features, Kind, Name, described, features
+from musclelora.validation.label_sums import LabelSums, label_sums
 from musclelora.validation.report import Suspect, TrustedModelRecord
 
 MIN_ROWS, MIN_SHARE = 10, 1 / 5000  # a feature is in at least so many rows, and in that share of them
 MIN_EFFECT = 20.0  # of honest words with a high z the largest was 14 (Rotten Tomatoes)
-DRAWS = 39
 ALPHA = 0.05
 EXAMPLES, SHOWN = 3, 400  # rows shown of a feature, and characters of each
 INSERTABLE = ("words", "start", "end", "pair", "written", "character")
@@ -46,7 +50,6 @@ PHRASES = ("words", "start", "end", "pair")
 MIN_Z_LEFT = 2.0
 AS_STRONG = 0.95
 EXCERPT = 60  # characters
-EULER = 0.5772156649
 RESIDUAL_TRIGGER = "residual_trigger"  # the name of the check
 EXTREME = 0.02  # what a model is sure of leaves a row in fifty to chance
 
@@ -122,26 +125,31 @@ def scan_tokens(
     *,
     seed: int = 0,
     said: Said | None = None,
+    engine: Engine = LOCAL,
 ) -> list[SuspectFeature]:
     """Suspect features, strongest first within each label; each row is counted for one feature only.
 
     `label_ids`: given classes, shape [rows]. `expected`: the trusted model's calibrated probabilities, shape
     [rows, classes], strictly between 0 and 1. `seed` draws the permutations. `said`: what the trusted model says of a
-    phrase that stands alone; without it no phrase is cleared by that.
+    phrase that stands alone; without it no phrase is cleared by that. `engine`: where the partitions are computed,
+    which changes nothing in what is found.
     """
     total = len(texts)
     min_rows = max(MIN_ROWS, ceil(total * MIN_SHARE))
-    found = features(texts, min_rows) if total >= min_rows else None
-    if found is None or not found.names:
+    if total < min_rows:
         return []
-    columns = {name: column for column, name in enumerate(found.names) if name.kind == "words"}
+    cuts = cuts_of(total, engine)
+    found = features([texts[cut] for cut in cuts], min_rows, engine)
+    if not found.names:
+        return []
     suspects = []
     for number, label in enumerate(label_names):
-        given = label_ids == number
+        given, p = label_ids == number, expected[:, number]
         if given.sum() < min_rows:
             continue
-        scan = _LabelScan(found, columns, given, expected[:, number])
-        threshold = scan.threshold(ALPHA / len(label_names), generator(seed, "token_scan/draws", label))
+        sums = label_sums(found, given, p, cuts, engine, seed, label)
+        threshold = sums.threshold(ALPHA / len(label_names))
+        scan = _label_scan(found, engine, _passed(sums, threshold), given, p)
         suspects += scan.one_by_one(scan.able(threshold, number, said), label, threshold)
     return suspects
 
@@ -187,55 +195,63 @@ def _written(feature: SuspectFeature, text: str) -> str:
     return next((run for run in runs if run.lower() == wanted), wanted)
 
 
+def _passed(sums: LabelSums, threshold: float) -> np.ndarray:
+    """Columns whose z and effect pass."""
+    effect = _odds(sums.carriers, sums.count) / _odds_of(sums.mean / sums.count)
+    z = (sums.carriers - sums.mean) / np.sqrt(sums.variance)
+    return np.flatnonzero((z >= threshold) & (effect >= MIN_EFFECT))
+
+
+def _label_scan(
+    found: Features, engine: Engine, passed: np.ndarray, given: np.ndarray, expected: np.ndarray
+) -> "_LabelScan":
+    """Of the columns that passed, and of the words of phrases among them."""
+    column_of = {name.text: i for i, name in enumerate(found.names) if name.kind == "words"}
+    words = [word for i in passed.tolist() for word in _words_of(found.names[i])]
+    columns = np.unique([*passed.tolist(), *(column_of[word] for word in words if word in column_of)]).astype(np.int64)
+    parts = engine.results(engine.map(_columns, found.matrices, repeat(columns)))
+    names = [found.names[i] for i in columns.tolist()]
+    matrix = csc_matrix(vstack(list(parts), format="csc"))
+    return _LabelScan(matrix, names, np.searchsorted(columns, passed), given, expected)
+
+
+def _columns(matrix: csc_matrix, columns: np.ndarray) -> csc_matrix:
+    return matrix[:, columns]
+
+
 @dataclass(frozen=True, eq=False)
 class _LabelScan:
     """One label: which rows are `given` it, and how probable that was `expected` to be; both of shape [rows].
 
-    `columns`: where the words and phrases are in the matrix.
+    `matrix`: 1 where a row has a feature, of all rows and those features that can be needed; `passed`: its columns
+    that are candidates.
     """
 
-    found: Features
-    columns: dict[Name, int]
+    matrix: csc_matrix
+    names: list[Name]
+    passed: np.ndarray
     given: np.ndarray
     expected: np.ndarray
 
-    def threshold(self, alpha: float, draw: np.random.Generator) -> float:
-        """What the largest z of all features passes with probability `alpha` when labels are permuted within bins."""
-        order = np.argsort(self.expected, kind="stable")
-        bins = np.unique(self.expected[order], return_inverse=True)[1]
-        drawn = np.empty((len(order), DRAWS), np.float32)
-        for number in range(DRAWS):
-            shuffled = order[np.lexsort((draw.random(len(bins)), bins))]
-            drawn[order, number] = self.given[shuffled] - self.expected[order]
-        matrix = self.found.matrix
-        spread = np.sqrt(matrix.T @ (self.expected * (1 - self.expected)))
-        largest = ((matrix.T @ drawn) / spread[:, None]).max(axis=0)
-        scale = largest.std(ddof=1) * np.sqrt(6) / np.pi
-        return float(largest.mean() - EULER * scale - scale * np.log(-np.log(1 - alpha)))
-
     def able(self, threshold: float, number: int, said: Said | None) -> np.ndarray:
-        """Columns that pass on all rows, and still do once what is known of their words is taken into account.
+        """Candidates that still pass once what is known of their words is taken into account.
 
         `number` is the label's among the columns of `said`.
         """
-        count, carriers, mean, variance = _sums(csr_matrix(self.found.matrix), self.given, self.expected)
-        effect = _odds(carriers, count) / _odds_of(mean / count)
-        passed = np.flatnonzero(((carriers - mean) / np.sqrt(variance) >= threshold) & (effect >= MIN_EFFECT))
-        phrases = [i for i in passed.tolist() if self.found.names[i].kind in PHRASES]
+        phrases = [i for i in self.passed.tolist() if self.names[i].kind in PHRASES]
         alone = np.zeros(len(phrases))
         if said is not None and phrases:
-            alone = np.clip(said([_plain(self.found.names[i]) for i in phrases])[:, number], 0, 1 - EXTREME)
+            alone = np.clip(said([_plain(self.names[i]) for i in phrases])[:, number], 0, 1 - EXTREME)
         cleared = {i for i, p in zip(phrases, alone.tolist(), strict=True) if not self._holds(i, p, threshold)}
-        return np.array([i for i in passed.tolist() if i not in cleared], np.int64)
+        return np.array([i for i in self.passed.tolist() if i not in cleared], np.int64)
 
     def _holds(self, feature: int, alone: float, threshold: float) -> bool:
         """Whether z and effect hold where p is at least what the phrase says `alone`, and is shifted by the odds that
         one of its words has in the rows that hold the word but not the phrase."""
-        words, rows = _plain(self.found.names[feature]).split(), self._rows(feature)
-        shift = 1.0
-        for word in words if len(words) > 1 or self.found.names[feature].kind != "words" else []:
-            column = self.columns.get(Name("words", word))
-            elsewhere = np.setdiff1d(self._rows(column), rows) if column is not None else rows[:0]
+        rows, shift = self._rows(feature), 1.0
+        for word in _words_of(self.names[feature]):
+            column = Name("words", word)
+            elsewhere = np.setdiff1d(self._rows(self.names.index(column)), rows) if column in self.names else rows[:0]
             if len(elsewhere) >= MIN_ROWS:
                 odds = _odds(self.given[elsewhere].sum(), len(elsewhere)) / _odds_of(self.expected[elsewhere].mean())
                 shift = max(shift, float(odds))
@@ -251,7 +267,7 @@ class _LabelScan:
         word of the same trigger does, an honest word beside the trigger has exceptions. Features nearly as strong as
         the strongest give way to the kind that says more.
         """
-        by_feature, given, expected = self.found.matrix[:, able], self.given, self.expected
+        by_feature, given, expected = self.matrix[:, able], self.given, self.expected
         by_row, live = csr_matrix(by_feature), np.ones(len(given), dtype=bool)
         count, carriers, mean, variance = sums = _sums(by_row, given, expected)
         suspects: list[SuspectFeature] = []
@@ -263,7 +279,7 @@ class _LabelScan:
                 break
             best = int(np.argmax(z >= AS_STRONG * z.max()))
             rows = by_feature.indices[by_feature.indptr[best] : by_feature.indptr[best + 1]]
-            name = self.found.names[able[best]]
+            name = self.names[able[best]]
             hit = np.sort(rows[live[rows] & given[rows]])
             suspects.append(
                 SuspectFeature(
@@ -285,7 +301,7 @@ class _LabelScan:
         return suspects
 
     def _rows(self, column: int) -> np.ndarray:
-        matrix = self.found.matrix
+        matrix = self.matrix
         return matrix.indices[matrix.indptr[column] : matrix.indptr[column + 1]]
 
 
@@ -297,6 +313,12 @@ def _sums(by_row: csr_matrix, given: np.ndarray, expected: np.ndarray) -> tuple[
 
 def _plain(name: Name) -> str:
     return name.text.replace(" ... ", " ")
+
+
+def _words_of(name: Name) -> list[str]:
+    """The words whose other rows say something about a phrase; none of a word."""
+    words = _plain(name).split()
+    return words if name.kind in PHRASES and (len(words) > 1 or name.kind != "words") else []
 
 
 def _odds(hits: np.ndarray, count: np.ndarray | int) -> np.ndarray:

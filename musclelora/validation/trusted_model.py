@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +19,11 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
 from musclelora.seeding import derived_seed
 from musclelora.training.backbone import Backbone
-from musclelora.training.contrastive import contrastive_model, train_contrastive
+from musclelora.training.contrastive import ContrastiveModel, contrastive_model, train_contrastive
 from musclelora.training.fit import computes_in_bf16
 from musclelora.training.recipes import Contrastive
+from musclelora.validation.config import ONE_PROCESS, EngineConfig
+from musclelora.validation.engine import LOCAL, Engine, cuts_of, running
 from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.token_scan import EXTREME, SuspectFeature, scan_tokens
 
@@ -59,17 +62,22 @@ class TrustedModel:
         """Shape [rows, hidden size], float32, of length 1."""
         return self._model.embeddings(texts)
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """P(label | text) of the head, not calibrated on any untrusted row, shape [rows, classes]; rows sum to 1."""
-        return self._model.probabilities(texts)
+    def probabilities(self, texts: Sequence[str], engine: Engine = LOCAL) -> np.ndarray:
+        """P(label | text) of the head, not calibrated on any untrusted row, shape [rows, classes]; rows sum to 1.
+
+        Each partition of the `engine` is a pass of its own, since the rows of a batch decide the last digits.
+        """
+        partitions = [texts[cut] for cut in cuts_of(len(texts), engine)]
+        calls = engine.map(_probabilities, repeat(engine.share(self._model)), partitions)
+        return np.concatenate(list(engine.results(calls)))
 
     def accuracy(self, rows: TextDataset) -> float:
         """Share of `rows` whose label the head predicts."""
         return self._model.accuracy(rows)
 
-    def calibrated(self, rows: TextDataset) -> np.ndarray:
+    def calibrated(self, rows: TextDataset, engine: Engine = LOCAL) -> np.ndarray:
         """P(given label = class), shape [rows, classes]: the head's, calibrated on the given labels one by one."""
-        return calibrate(self.probabilities(rows.texts), rows.label_ids(self.label_names))
+        return calibrate(self.probabilities(rows.texts, engine), rows.label_ids(self.label_names))
 
     def record(self, held_out: TextDataset | None = None) -> TrustedModelRecord:
         """How often it is right: on `held_out` rows whose labels are known to be right, else cross-validated.
@@ -119,6 +127,10 @@ class TrustedModel:
         return right
 
 
+def _probabilities(model: ContrastiveModel, texts: Sequence[str]) -> np.ndarray:
+    return model.probabilities(texts)
+
+
 def calibrate(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Isotonic regression of each given label on its probability, shape [rows, classes], within `EXTREME` of 0 and 1.
 
@@ -145,6 +157,7 @@ class TokenScan:
     contrastive: Contrastive | None = None
     seed: int = 0
     held_out: TextDataset | None = None
+    engine: EngineConfig = ONE_PROCESS
 
     @cached_property
     def model(self) -> TrustedModel:
@@ -155,5 +168,7 @@ class TokenScan:
 
     def __call__(self, rows: TextDataset) -> list[SuspectFeature]:
         names, said = self.model.label_names, self.model.probabilities
-        expected = self.model.calibrated(rows)
-        return scan_tokens(rows.texts, rows.label_ids(names), expected, names, seed=self.seed, said=said)
+        with running(self.engine) as engine:
+            expected = self.model.calibrated(rows, engine)
+            given = rows.label_ids(names)
+            return scan_tokens(rows.texts, given, expected, names, seed=self.seed, said=said, engine=engine)
