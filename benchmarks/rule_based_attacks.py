@@ -1,6 +1,6 @@
 """Every attack of the registry against an undefended model: `python -m benchmarks.rule_based_attacks [--quick]`.
 
-Rows: those of configs/quickstart.yaml with 3,000 for training, 10 % of which each attack poisons. The undefended recipe
+Rows: those of configs/quickstart.yaml, 10 % of the 5,000 for training poisoned by each attack. The undefended recipe
 is trained on them from the embedded backbone. Reported per attack: CACC; ASR on the triggered test rows; the same rows
 on the model trained without poison (floor), and before the trigger went in (untriggered); the share of the test rows
 that could carry it (transform rate); and, where there are decoys, the share of rows with a part of the trigger that are
@@ -31,13 +31,13 @@ from musclelora.training.recipes import InferencePrecision, Recipe, RecipeChoice
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 PRECISION: InferencePrecision = "bf16"  # of the evaluation; all classes as in fp32 (benchmarks.evaluation_speed)
-TARGET, SEED, RATE, ROWS, STRONG, PRESET, MAX_LENGTH = "1", 42, 0.1, 3000, 0.8, "minilm", 128
+TARGET, SEED, RATE, STRONG, PRESET, MAX_LENGTH = "1", 42, 0.1, 0.8, "minilm", 128
 CLEAN = "clean"
 
 
 def delivered(*, quick: bool, seed: int = SEED) -> tuple[Delivery, Backbone]:
-    """The quickstart's rows without its poison, fewer of them, and its backbone."""
-    sizes = {"train": 300, "test": 200} if quick else {"train": ROWS}
+    """The quickstart's rows without its poison, and its backbone."""
+    sizes = {"train": 300, "test": 200} if quick else {}
     changes = (f"data.split.{part}={count}" for part, count in sizes.items())
     config = load_config(CONFIG, ("data.demonstration=null", *changes))
     return ingest(config.data, seed, TARGET), resolve_backbone(config.model.base)
