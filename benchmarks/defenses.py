@@ -3,7 +3,7 @@
 The grid of `musclelora compare` without ZenML, on the ready-made poisoned sets of the data folder (what it holds is in
 benchmarks/recipes.py). Each finished cell is a line of benchmarks/results/defenses.jsonl under the hash of all that
 decides it: started again, the command goes on where it stopped. A cell that fails is in the result with its reason,
-and is tried again. The rows go to benchmarks/results/defenses.json, the table to docs/benchmarks.md.
+and is tried again. What is measured so far goes to benchmarks/results/defenses.json and to docs/benchmarks.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from musclelora.comparison.grid import grid
 from musclelora.comparison.measure import measure
 from musclelora.comparison.method import Method
 from musclelora.comparison.record import CLEAN, Cell, CellResult, Failure
-from musclelora.comparison.results import compared
+from musclelora.comparison.results import Comparison, compared
 from musclelora.comparison.tables import markdown
 from musclelora.data.config import CompareData, ReadyMade
 from musclelora.data.records import TextDataset
@@ -44,8 +44,8 @@ HEADING = """## Defences and attacks
 acts on the recipe `none`. The last columns are ranks in a paired bootstrap ([compare.md](compare.md))."""
 
 
-def folder_data(folder: Path, attacks: Sequence[str], train_rows: int | None) -> CompareData:
-    """The data folder as a dataset of a comparison."""
+def folder_data(folder: Path, train_rows: int | None) -> CompareData:
+    """The data folder as a dataset of a comparison; None takes all training rows."""
 
     def ready(attack: str) -> ReadyMade:
         return ReadyMade(train=str(folder / attack / "train.csv"), triggered=str(folder / attack / "test_poisoned.csv"))
@@ -57,15 +57,15 @@ def folder_data(folder: Path, attacks: Sequence[str], train_rows: int | None) ->
         trusted_from_dev=96,
         target="1",
         train_rows=train_rows,
-        ready_made={attack: ready(attack) for attack in attacks},
+        ready_made={attack: ready(attack) for attack in ATTACKS},
     )
 
 
 class Bench:
     """The rows of the folder, read once."""
 
-    def __init__(self, data: CompareData, attacks: Sequence[str], test_rows: int | None) -> None:
-        self._data, self.attacks, self._test_rows = data, attacks, test_rows
+    def __init__(self, data: CompareData, test_rows: int | None) -> None:
+        self._data, self._test_rows = data, test_rows
         self._delivered, self._attacked = cache(self._deliver), cache(self._attack)
 
     def _deliver(self, seed: int) -> Delivery:
@@ -82,8 +82,13 @@ class Bench:
             rows if self._test_rows is None else TextDataset(rows.rows.select(range(min(len(rows), self._test_rows))))
         )
 
+    @property
+    def data_sha256(self) -> str:
+        """Of the clean training rows, which are the same for every seed."""
+        return self._delivered(0).train.sha256
+
     def inputs(self, cell: Cell) -> tuple[TextDataset, Delivery, dict[str, TextDataset]]:
-        given, asked = self._delivered(cell.seed), self.attacks if cell.attack == CLEAN else [cell.attack]
+        given, asked = self._delivered(cell.seed), ATTACKS if cell.attack == CLEAN else [cell.attack]
         rows = given.train if cell.attack == CLEAN else self._attacked(cell.attack, cell.seed)[0]
         return rows, given, {attack: self._attacked(attack, cell.seed)[1] for attack in asked}
 
@@ -121,6 +126,12 @@ def run(bench: Bench, cells: Sequence[Cell], journal: results.Journal, deadline:
     return failures, True
 
 
+def first_attack_first(cells: Sequence[Cell], attacks: Sequence[str]) -> list[Cell]:
+    """All methods under one attack, then without poison, then under the next: each is tried for real early on."""
+    order = [attacks[0], CLEAN, *attacks[1:]]
+    return sorted(cells, key=lambda cell: (cell.seed, order.index(cell.attack)))
+
+
 def methods(names: Iterable[str]) -> list[Method]:
     """By name; ONION reads with the embedded decoder where `benchmarks.backbones` has made it."""
     made = {"onion": {"language_model": str(LANGUAGE_MODEL)}} if LANGUAGE_MODEL.is_dir() else {}
@@ -136,31 +147,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="default")
     parser.add_argument("--methods", default=",".join([*RECIPES, *all_defenses()]))
     parser.add_argument("--attacks", default=",".join(ATTACKS))
-    parser.add_argument("--rows", type=int, help="train on so many rows instead of all")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--minutes", type=float, default=30, help="start no cell after so many")
     options = parser.parse_args(arguments)
     deadline = time.monotonic() + 60 * options.minutes
-    chosen, attacks, count = options.methods.split(","), options.attacks.split(","), options.rows
+    chosen, attacks = options.methods.split(","), options.attacks.split(",")
     if options.quick:
-        chosen, attacks, count = list(QUICK), ["addsent"], 200
+        chosen, attacks = list(QUICK), ["addsent"]
     backbone = resolve_backbone(options.backbone)
     config = AutoConfig.from_pretrained(backbone.location)
     preset = auto_preset(config.model_type, config.hidden_size, backbone.name)
     held = {backbone_name(backbone): (backbone, MAX_LENGTH, preset)}
     cells = grid(methods(chosen), attacks, [options.data.name], held, [int(seed) for seed in options.seeds.split(",")])
-    bench = Bench(folder_data(options.data, attacks, count), attacks, 200 if options.quick else None)
-    name = "defenses_quick" if options.quick else "defenses"
+    count = 200 if options.quick else None
+    bench, name = Bench(folder_data(options.data, count), count), "defenses_quick" if options.quick else "defenses"
     journal = results.Journal(results.FOLDER / f"{name}.jsonl")
-    failures, finished = run(bench, cells, journal, deadline)
-    keys = [bench.key(cell) for cell in cells]
-    measured = {key: CellResult.model_validate(line["result"]) for key, line in journal.done.items()}
-    found = compared(name, [measured[key] for key in keys if key in measured], failures).as_json()
-    results.write(name, {"rows": found["rows"], "failures": found["failures"], "finished": finished})
+    failures, finished = run(bench, first_attack_first(cells, attacks), journal, deadline)
+    found = compared(name, measured_so_far(journal), failures)
+    rows = [{"recipe": row.method, **row.model_dump(mode="json", exclude={"method"})} for row in found.rows]
+    figures = {"rows": rows, "failures": found.as_json()["failures"], "finished": finished}
+    results.write(name, figures, data_sha256=bench.data_sha256)
     if not options.quick:
-        groups = compared(name, list(measured.values()), failures).groups
-        parts = [f"### {group.dataset}, {group.backbone}\n\n{markdown(group.cells)}" for group in groups]
-        write_section(DOCUMENT, "\n\n".join(parts), "benchmarks.defenses", HEADING)
+        write_section(DOCUMENT, section(found), "benchmarks.defenses", HEADING)
+
+
+def measured_so_far(journal: results.Journal) -> list[CellResult]:
+    """The newest of each cell, method by method, without attacks that only models without poison were asked about."""
+    measured = [CellResult.model_validate(line["result"]) for line in journal.done.values()]
+    newest, order = {result.cell.id: result for result in measured}, [*RECIPES, *all_defenses()]
+    tried = {result.cell.attack for result in measured}
+    return [
+        result.model_copy(update={"attacks": {attack: of for attack, of in result.attacks.items() if attack in tried}})
+        for result in sorted(newest.values(), key=lambda result: order.index(result.cell.method))
+    ]
+
+
+def section(found: Comparison) -> str:
+    """The tables and what failed, as Markdown."""
+    parts = [f"### {group.dataset}, {group.backbone}\n\n{markdown(group.cells)}" for group in found.groups]
+    return "\n\n".join([*parts, *(f"- no result: `{failure.cell.id}`: {failure.reason}" for failure in found.failures)])
 
 
 if __name__ == "__main__":

@@ -53,8 +53,12 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def plot(group: Group) -> Plot:
-    """CACC (up) against mean ASR (to the right): the better, the nearer to the upper left corner."""
-    lowest = min((line.cacc for line in group.lines), default=0.0)
+    """CACC (up) against mean ASR (to the right): the better, the nearer to the upper left corner.
+
+    Without methods that lack an attack: their mean would not be that of the others.
+    """
+    lines = [line for line in group.lines if line.method in group.asr_rank]
+    lowest = min((line.cacc for line in lines), default=0.0)
     base = max(0.0, min(0.9, int(lowest * 10) / 10))
 
     def x_at(asr: float) -> float:
@@ -64,7 +68,7 @@ def plot(group: Group) -> Plot:
         return round(HEIGHT - BOTTOM - (cacc - base) / (1 - base) * (HEIGHT - TOP - BOTTOM), 1)
 
     dots: list[Dot] = []
-    for line in sorted(group.lines, key=lambda line: -line.cacc):
+    for line in sorted(lines, key=lambda line: -line.cacc):
         dots.append(_dot(line, x_at(line.asr_mean), y_at(line.cacc), x_at, dots))
     shares = [i / 5 for i in range(6)]
     caccs = [base + (1 - base) * share for share in shares]

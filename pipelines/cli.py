@@ -127,12 +127,21 @@ def audit(
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Folder for results.json, tables and page.  [runs/<time>-NAME]"
 )
-@click.option("--dry-run", is_flag=True, help="Check config, weights, defences, stack and MLflow; start nothing.")
+@click.option("--dry-run", is_flag=True, help="Check config, data, weights, defences, stack and MLflow; start nothing.")
 def compare(config: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> None:
     """Train every method under every attack, as CONFIG says, and rank them. Finished cells are not trained again."""
     try:
         sys.exit(commands.compare(config, overrides, output, dry_run))
-    except (Exception, KeyboardInterrupt) as error:
+    except KeyboardInterrupt:
+        from musclelora.errors import MuscleLoRAError
+
+        fail(
+            MuscleLoRAError(
+                "Interrupted. Run the same command again: cells that had finished come from the cache, and a training "
+                "that was cut off goes on from its last checkpoint."
+            )
+        )
+    except Exception as error:
         fail(error)
 
 

@@ -128,12 +128,17 @@ def compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run
     config = load_compare_config(path, overrides)
     from transformers.utils.logging import disable_progress_bar
 
+    from musclelora.comparison.deliver import deliver
     from pipelines.compare import prepare_comparison, run_comparison
     from pipelines.table import aligned
 
     disable_progress_bar()
     prepared = prepare_comparison(config)
     if dry_run:
+        for name, data in config.datasets.items():
+            rows = deliver(data, config.seeds[0])
+            click.echo(f"{name}: {len(rows.train):,} training, {len(rows.dev):,} dev, {len(rows.test):,} test and ", nl=False)
+            click.echo(f"{len(rows.trusted):,} trusted rows.")
         click.echo(f"The configuration is sound: {len(prepared.cells)} cells to train. Nothing was started.")
         return 0
     compared = run_comparison(prepared, output or _folder(config.name))

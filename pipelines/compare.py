@@ -2,7 +2,10 @@
 
 import json
 import secrets
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from pipelines.comparison import comparison_pipeline
 from pipelines.errors import OutputError, StoppedError
 from pipelines.launch import preset_of, scratch
 from pipelines.stack import use_stack
+from steps.progress import COUNTDOWN
 
 DONE = (ExecutionStatus.COMPLETED, ExecutionStatus.CACHED)
 
@@ -69,18 +73,17 @@ def run_comparison(prepared: PreparedComparison, output: Path) -> Compared:
     """Run the grid on the active stack and write what it found into `output`.
 
     A cell that failed is in the tables with its reason, and the others are not lost. Raises `StoppedError` where the
-    pipeline stopped before its cells, or was interrupted.
+    pipeline stopped before its cells.
     """
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output} is a file: name a folder, new or not.")
     config = prepared.config
     run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
     configured = comparison_pipeline.with_options(run_name=run_name)
-    with scratch():
+    COUNTDOWN.expect({cell.id: cell.method for cell in prepared.cells})
+    with scratch(), _stopped_by_signals():
         try:
             configured(datasets=config.datasets, attacks=config.attacks, cells=prepared.cells)
-        except KeyboardInterrupt as error:
-            raise StoppedError(registering=False) from error
         except Exception as error:  # whatever failed a step: which ones is on record
             if not _any_step_failed(run_name):
                 raise StoppedError(registering=False) from error
@@ -92,6 +95,18 @@ def run_comparison(prepared: PreparedComparison, output: Path) -> Compared:
         comparison, results, output, tracking_uri=prepared.tracking_uri, experiment=config.tracking.experiment
     )
     return Compared(comparison, cached, output)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Both signals end the comparison as Ctrl-C does. ZenML turns one that had no handler into the failure of a step,
+    and would go on with the next cell, since a cell that failed does not stop the others."""
+    former = {which: signal.signal(which, signal.default_int_handler) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for which, handler in former.items():
+            signal.signal(which, handler)
 
 
 def _any_step_failed(run_name: str) -> bool:

@@ -10,7 +10,7 @@ from musclelora.comparison.record import Cell, CellResult
 from musclelora.data.config import CompareData
 from musclelora.data.records import TextDataset, TrustedSet
 from steps.cache import LIBRARY_CODE
-from steps.progress import announce, announce_epoch
+from steps.progress import COUNTDOWN, announce, announce_epoch
 from steps.train import CHECKPOINTS
 
 
@@ -46,9 +46,16 @@ def cell(
     target: str,
     of: Cell,
 ) -> Annotated[CellResult, "cell_result"]:
-    announce(f"{of.id}: {len(rows)} rows")
+    announce(f"{COUNTDOWN.place(of.id)}{of.id}, {len(rows):,} rows")
     by_attack = dict(zip(attacks, triggered, strict=True))
-    result = measure(of, rows, trusted, dev, test, by_attack, target, on_epoch=announce_epoch, checkpoints=CHECKPOINTS)
+    try:
+        result = measure(
+            of, rows, trusted, dev, test, by_attack, target, on_epoch=announce_epoch, checkpoints=CHECKPOINTS
+        )
+    except Exception as error:  # said at once, not only in the table at the end
+        announce(f"  NO RESULT: {' '.join(str(error).split())}")
+        raise
+    COUNTDOWN.measured(of.id, sum(result.seconds.values()))
     found = ", ".join(f"{attack} {measured.asr.value:.1%}" for attack, measured in result.attacks.items())
     announce(f"  CACC {result.cacc.value:.1%}; ASR {found}")
     return result

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from musclelora.comparison.memory import peak_mb, reset_peak
 from musclelora.comparison.record import Attacked, Cell, CellResult
@@ -101,7 +102,9 @@ def _fitted(
             folder=Path(folder),
             **options,
         )
-        return Classifier(*model.load(), cell.max_length), model.record.rows
+        loaded, tokenizer = model.load()
+        device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        return Classifier(loaded.to(device), tokenizer, cell.max_length), model.record.rows
 
 
 def _answers(defense: Defense | None, model: Classifier, defender: Defender) -> Answers:

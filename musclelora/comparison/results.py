@@ -57,12 +57,16 @@ class Comparison(Frozen):
         return "\n\n".join(parts) + "\n"
 
     def as_latex(self) -> str:
-        return "\n\n".join(latex(group.cells, f"{group.dataset}, {group.backbone}") for group in self.groups) + "\n"
+        captions = [f"{group.dataset}, {group.backbone}. {LEGEND}" for group in self.groups]
+        tables = [latex(group.cells, caption) for group, caption in zip(self.groups, captions, strict=True)]
+        return "\n\n".join(tables) + "\n"
 
 
-LEGEND = """CACC: accuracy on clean test rows. Each attack: ASR / floor in percent; the floor is the ASR of the same
-method trained on the rows without poison. Worst: the attack whose ASR is most above its floor; its ASR (range over
-seeds) and the largest one-sided 95 % upper bound. Rank: 1 + how many methods are better in a paired bootstrap."""
+LEGEND = """Rows: training rows, those that a defence left out not among them. CACC: accuracy on clean test rows, mean
+(lowest to highest) over attacks and seeds. Each attack: ASR / floor in percent; the floor is the ASR of the same method
+trained on the rows without poison. Worst: the attack whose ASR is most above its floor; its ASR (range over seeds) and
+the largest one-sided 95 % upper bound. Seconds and MiB: of one cell, mean and largest. Rank: 1 + how many methods are
+better in a paired bootstrap."""
 
 
 def compared(name: str, results: Sequence[CellResult], failures: Sequence[Failure]) -> Comparison:
@@ -110,6 +114,9 @@ def rows_of(results: Sequence[CellResult]) -> list[Row]:
                     floor=floor.attacks[attack].asr.value if floor and attack in floor.attacks else None,
                     untriggered=result.untriggered.value,
                     n=measured.asr.n,
+                    left_out_recall=result.left_out_recall,
+                    left_out_precision=result.left_out_precision,
+                    refused_clean=result.refused_clean,
                     seconds=sum(result.seconds.values()),
                     memory_mb=result.peak_memory_mb,
                 )

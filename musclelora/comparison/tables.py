@@ -11,7 +11,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Row(Frozen):
-    """One method under one attack, one seed. `floor`: the ASR of the same method trained without the poison."""
+    """One method under one attack, one seed. `floor`: the ASR of the same method trained without the poison.
+
+    `left_out_recall`, `left_out_precision`, `refused_clean`: as in `record.CellResult`.
+    """
 
     method: str
     attack: str
@@ -25,6 +28,9 @@ class Row(Frozen):
     floor: float | None
     untriggered: float
     n: int
+    left_out_recall: float | None = None
+    left_out_precision: float | None = None
+    refused_clean: float = 0.0
     seconds: float
     memory_mb: float | None = None
 
@@ -37,7 +43,7 @@ class Line(Frozen):
     """
 
     method: str
-    train_rows: int
+    train_rows_range: tuple[int, int]
     seeds: int
     cacc: float
     cacc_range: tuple[float, float]
@@ -62,14 +68,8 @@ def grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Ro
 
 
 def lines_of(rows: Iterable[Row]) -> list[Line]:
-    """Of the rows of one dataset and backbone, in the order of the first of each."""
-    return [_line(of) for of in grouped(rows, lambda row: (row.method, row.train_rows)).values()]
-
-
-def above_floor(rows: Sequence[Row]) -> float | None:
-    """Mean of ASR less floor; None where a row has no floor."""
-    floors = [row.floor for row in rows if row.floor is not None]
-    return fmean(row.asr for row in rows) - fmean(floors) if len(floors) == len(rows) and rows else None
+    """Of the rows of one dataset and backbone, a line per method, in the order of the first of each."""
+    return [_line(of) for of in grouped(rows, lambda row: row.method).values()]
 
 
 def _line(rows: list[Row]) -> Line:
@@ -81,7 +81,7 @@ def _line(rows: list[Row]) -> Line:
     memory = [row.memory_mb for row in rows if row.memory_mb is not None]
     return Line(
         method=rows[0].method,
-        train_rows=rows[0].train_rows,
+        train_rows_range=(min(row.train_rows for row in rows), max(row.train_rows for row in rows)),
         seeds=len({row.seed for row in rows}),
         cacc=fmean(caccs),
         cacc_range=(min(caccs), max(caccs)),
@@ -103,28 +103,29 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def cells_of(lines: Sequence[Line], ranks: dict[str, tuple[int, int]] | None = None) -> list[list[str]]:
-    """A header and a row of text per line. `ranks`: per method that of CACC and that of ASR."""
+def cells_of(lines: Sequence[Line], ranks: dict[str, tuple[int, int]]) -> list[list[str]]:
+    """A header and a row of text per line. `ranks`: per method that of CACC and that of ASR; none of a method that was
+    not measured under every attack, whose mean would not be that of the others."""
     attacks = list(dict.fromkeys(attack for line in lines for attack in line.asr))
     head = ["method", "rows", "seeds", "CACC", *attacks, "mean", "worst above floor", "worst, <= 95 %"]
-    head += ["seconds", "MiB", *(["rank CACC", "rank ASR"] if ranks is not None else [])]
+    head += ["seconds", "MiB", "rank CACC", "rank ASR"]
     body = []
     for line in lines:
         floor = line.floor[line.worst]
-        above = line.asr_worst if floor is None else line.asr_worst - floor
+        above = "-" if floor is None else f"{100 * (line.asr_worst - floor):+.1f}"
         body.append(
             [
                 line.method,
-                f"{line.train_rows:,}",
+                " to ".join(f"{count:,}" for count in dict.fromkeys(line.train_rows_range)),
                 str(line.seeds),
                 spread(line.cacc, *line.cacc_range),
                 *(asr_and_floor(line.asr.get(attack), line.floor.get(attack)) for attack in attacks),
-                asr_and_floor(line.asr_mean, line.floor_mean),
-                f"{100 * above:+.1f} ({line.worst})",
+                asr_and_floor(line.asr_mean, line.floor_mean) if line.method in ranks else "-",
+                f"{above} ({line.worst})",
                 f"{spread(line.asr_worst, *line.asr_worst_range)}, {100 * line.asr_upper95:.1f}",
                 f"{line.seconds:.0f}",
                 "-" if line.memory_mb is None else f"{line.memory_mb:,.0f}",
-                *(map(str, ranks.get(line.method, ("-", "-"))) if ranks is not None else []),
+                *map(str, ranks.get(line.method, ("-", "-"))),
             ]
         )
     return [head, *body]
@@ -137,7 +138,7 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
 
 
 def latex(cells: Sequence[Sequence[str]], caption: str) -> str:
-    """A table for booktabs; the first of the rows is its head."""
+    """A table for booktabs and graphicx, as wide as the page; the first of the rows is its head."""
     columns = "l" + "r" * (len(cells[0]) - 1)
     rows = [" & ".join(map(_escaped, row)) + r" \\" for row in cells]
     inside = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"]
@@ -145,8 +146,9 @@ def latex(cells: Sequence[Sequence[str]], caption: str) -> str:
         [
             r"\begin{table}",
             r"\centering",
+            r"\resizebox{\linewidth}{!}{%",
             *inside,
-            r"\end{tabular}",
+            r"\end{tabular}}",
             rf"\caption{{{_escaped(caption)}}}",
             r"\end{table}",
         ]

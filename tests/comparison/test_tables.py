@@ -2,6 +2,7 @@
 
 import pytest
 
+from materializers.compare_page import plot
 from musclelora.comparison.record import CLEAN, Attacked, Cell, CellResult, Failure
 from musclelora.comparison.results import compared
 from musclelora.comparison.tables import Row, latex, lines_of, markdown
@@ -105,6 +106,25 @@ def test_seeds_give_a_range():
     assert (line.seeds, line.asr_worst, line.asr_worst_range) == (2, pytest.approx(0.3), (0.2, 0.4))
     assert line.floor_mean is None
     assert line.asr_upper95 == pytest.approx(0.5)
+
+
+def test_a_method_that_leaves_out_other_rows_under_each_attack_is_one_line():
+    results = [*RESULTS[:2], RESULTS[2].model_copy(update={"train_rows": 180})]
+    (group,) = compared("it", results, []).groups
+    (line,) = group.lines
+    assert line.train_rows_range == (180, 200)
+    assert group.cells[1][:3] == ["none", "180 to 200", "1"]
+
+
+def test_what_an_attack_is_missing_of_is_not_made_up():
+    without = [of for of in RESULTS if of.cell.attack != "badnets"]  # of none; trusted-only has both
+    (group,) = compared("it", without, []).groups
+    none, trusted = (dict(zip(group.cells[0], row, strict=True)) for row in group.cells[1:])
+    assert (none["badnets"], none["mean"], none["rank ASR"]) == ("-", "-", "-")
+    assert (trusted["mean"], trusted["rank ASR"]) == ("35.0 / 35.0", "1")
+    assert [dot.name for dot in plot(group).dots] == ["trusted-only"]
+    (group,) = compared("it", RESULTS[1:3], []).groups
+    assert group.cells[1][7] == "- (addsent)"  # no floor, no distance from it
 
 
 def test_a_failure_is_in_the_tables_and_loses_nothing():

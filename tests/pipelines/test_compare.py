@@ -1,6 +1,7 @@
-"""`musclelora compare` on a tiny delivery: a grid with a failing cell and a defence of the user's own, run twice."""
+"""`musclelora compare` on a tiny delivery: a grid with a failing cell and a defence of the user's own, run again."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import yaml
 from musclelora import defenses
 from musclelora.comparison import measure as measuring
 from musclelora.defenses.registry import defenses_table
+from pipelines import compare
+from steps.progress import Countdown
 from tests.pipelines.deliveries import mlflow_of, write_delivery
 
 NEW_DEFENSE = '''"""Leave out the rows that hold a word which no trusted row holds."""
@@ -80,7 +83,7 @@ def test_a_comparison_with_a_failing_cell_and_a_new_defence_goes_on_and_gives_th
 
     def interrupted(cell, *arguments, **options):
         if len(measured) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGTERM)
         measured.append(cell.id)
         return measure(cell, *arguments, **options)
 
@@ -88,7 +91,8 @@ def test_a_comparison_with_a_failing_cell_and_a_new_defence_goes_on_and_gives_th
     monkeypatch.setattr("steps.cells.measure", interrupted)
     stopped = musclelora("compare", folder / "compare.yaml", "--output", folder / "stopped")
     assert stopped.exit_code == 1
-    assert "Interrupted" in stopped.output
+    assert "Interrupted. Run the same command again" in stopped.output
+    assert len(measured) == 3
     assert not (folder / "stopped").exists()
 
     monkeypatch.setattr("steps.cells.measure", measure)
@@ -115,6 +119,12 @@ def test_a_comparison_with_a_failing_cell_and_a_new_defence_goes_on_and_gives_th
     assert "5 of 7 cells came from the cache" in second.output, second.output
     assert results(folder / "second") == found
     check_mlflow(folder)
+
+    uncached = compare.comparison_pipeline.with_options(enable_cache=False)
+    monkeypatch.setattr(compare, "comparison_pipeline", uncached)
+    whole = musclelora("compare", folder / "compare.yaml", "--output", folder / "whole")
+    assert "0 of 7 cells came from the cache" in whole.output, whole.output
+    assert results(folder / "whole") == found
 
 
 def check_mlflow(folder):
@@ -153,6 +163,18 @@ def test_what_is_wrong_is_said(musclelora, folder, override, said):
     assert said in done.output
 
 
+def test_the_countdown_says_which_cell_it_is_and_takes_a_method_for_as_long_as_before():
+    countdown = Countdown()
+    assert countdown.place("a1") == ""  # another process launched it
+    countdown.expect({"a1": "a", "a2": "a", "b1": "b", "b2": "b"})
+    assert countdown.place("a1") == "cell 1 of 4: "
+    countdown.measured("a1", 20.0)
+    assert countdown.place("a2") == "cell 2 of 4, about 60 s left: "
+    countdown.measured("b1", 200.0)
+    assert countdown.place("b2") == "cell 4 of 4, about 3 min left: "
+
+
 def test_a_dry_run_counts_the_cells_and_starts_nothing(musclelora, folder):
     done = musclelora("compare", folder / "compare.yaml", "--dry-run")
     assert (done.exit_code, "7 cells" in done.output) == (0, True), done.output
+    assert "movies: 320 training" in done.output
