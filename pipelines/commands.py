@@ -137,7 +137,9 @@ def compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run
     if dry_run:
         for name, data in config.datasets.items():
             rows = deliver(data, config.seeds[0])
-            click.echo(f"{name}: {len(rows.train):,} training, {len(rows.dev):,} dev, {len(rows.test):,} test and ", nl=False)
+            click.echo(
+                f"{name}: {len(rows.train):,} training, {len(rows.dev):,} dev, {len(rows.test):,} test and ", nl=False
+            )
             click.echo(f"{len(rows.trusted):,} trusted rows.")
         click.echo(f"The configuration is sound: {len(prepared.cells)} cells to train. Nothing was started.")
         return 0
