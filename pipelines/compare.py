@@ -80,7 +80,8 @@ def run_comparison(prepared: PreparedComparison, output: Path) -> Compared:
     config = prepared.config
     run_name = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
     configured = comparison_pipeline.with_options(run_name=run_name)
-    COUNTDOWN.expect({cell.id: cell.method for cell in prepared.cells})
+    # ZenML orders steps that wait for nothing more by their names.
+    COUNTDOWN.expect({cell.id: cell.method for cell in sorted(prepared.cells, key=lambda cell: cell.id)})
     with scratch(), _stopped_by_signals():
         try:
             configured(datasets=config.datasets, attacks=config.attacks, cells=prepared.cells)
