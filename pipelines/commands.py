@@ -137,8 +137,8 @@ def compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run
     if dry_run:
         for name, data in config.datasets.items():
             rows = deliver(data, config.seeds[0])
-            parts = {"training": rows.train, "dev": rows.dev, "test": rows.test, "trusted": rows.trusted}
-            click.echo(f"{name}: " + ", ".join(f"{len(of):,} {part}" for part, of in parts.items()) + " rows.")
+            counts = f"{len(rows.train):,} training, {len(rows.dev):,} dev, {len(rows.test):,} test"
+            click.echo(f"{name}: {counts} and {len(rows.trusted):,} trusted rows.")
         click.echo(f"The configuration is sound: {len(prepared.cells)} cells to train. Nothing was started.")
         return 0
     compared = run_comparison(prepared, output or _folder(config.name))

@@ -103,8 +103,9 @@ def _fitted(
             **options,
         )
         loaded, tokenizer = model.load()
-        device = torch.accelerator.current_accelerator() or torch.device("cpu")
-        return Classifier(loaded.to(device), tokenizer, cell.max_length), model.record.rows
+        on_device: Any = loaded  # the type of transformers' `to` is that of what it wraps
+        on_device.to(torch.accelerator.current_accelerator() or "cpu")
+        return Classifier(loaded, tokenizer, cell.max_length), model.record.rows
 
 
 def _answers(defense: Defense | None, model: Classifier, defender: Defender) -> Answers:
