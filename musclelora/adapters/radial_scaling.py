@@ -1,6 +1,6 @@
 """Multiple radial scalings of one linear layer (MuScleLoRA, section 4.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,15 @@ class RadialScalingLinear(nn.Module):
         self.gain = alpha / inner_rank
 
     def forward(self, x: Tensor) -> Tensor:
-        bands = nn.functional.linear(x, self.left) * self.scale  # [..., m]
-        return self.base(x) + self.gain * nn.functional.linear(bands, self.right)
+        return self.scaled(x, nn.functional.linear)
+
+    def scaled(self, x: Tensor, linear: Callable[[Tensor, nn.Parameter], Tensor]) -> Tensor:
+        """y, by this x W^T. L and R keep their type under autocast: so few products cost nothing, bands of scale 28
+        would make much of the rounding, and oneDNN would compile code in bf16 for every number of rows."""
+        y = self.base(x)
+        with torch.autocast(x.device.type, enabled=False):
+            bands = linear(x.to(self.left.dtype), self.left) * self.scale  # [..., m]
+            return y + (self.gain * linear(bands, self.right)).to(y.dtype)
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:

@@ -146,8 +146,4 @@ def _lora_forward(module: Any, split: Split) -> Callable[..., Tensor]:
 
 
 def _scaling_forward(module: Any, split: Split) -> Callable[[Tensor], Tensor]:
-    def forward(x: Tensor) -> Tensor:
-        bands = _linear(x, module.left, split) * module.scale
-        return module.base(x) + module.gain * _linear(bands, module.right, split)
-
-    return forward
+    return lambda x: module.scaled(x, lambda of, parameter: _linear(of, parameter, split))
