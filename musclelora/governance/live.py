@@ -25,7 +25,8 @@ class LiveCurve:
     def __init__(self, tracking_uri: str, experiment: str, pipeline_run: str, part: str) -> None:
         self.tracking_uri = tracking_uri
         self.run_id: str | None = None
-        self._started = self._logged = time.monotonic()
+        self._logged = time.monotonic()
+        self._first: tuple[int, float] | None = None  # a training that was resumed does not begin at step 0
         try:
             experiment_id = tracking.ensure_experiment(tracking_uri, experiment)
             with tracking.mlflow_errors(tracking_uri, f"start the run of {part!r}"):
@@ -37,10 +38,11 @@ class LiveCurve:
 
     def __call__(self, step: int, steps: int, epoch: EpochMetrics) -> None:
         now = time.monotonic()
+        first, then = self._first = self._first or (step, now)
         if self.run_id is None or (now - self._logged < SECONDS_BETWEEN and step < steps):
             return
         self._logged = now
-        left = (now - self._started) / step * (steps - step)
+        left = (now - then) * (steps - step) / (step - first) if step > first else None
         values = {**epoch.model_dump(exclude={"epoch", "dev_accuracy"}), "seconds_left": left}
         at = int(time.time() * 1000)
         metrics = [Metric(f"live.{name}", value, at, step) for name, value in values.items() if value is not None]

@@ -51,6 +51,15 @@ def test_figures_that_come_too_fast_are_left_out_but_the_last(store):
     assert history(store, curve.run_id, "live.loss") == [(30, 0.5)]
 
 
+def test_the_time_left_of_a_resumed_training_is_that_of_its_pace_since(store, monkeypatch):
+    monkeypatch.setattr(live, "SECONDS_BETWEEN", 0.0)
+    with live.live_curve(store, "live", "run-4", "candidate") as curve:
+        for step, seconds in ((910, 1e9), (920, 1e9 + 5), (940, 1e9 + 15)):
+            monkeypatch.setattr(live.time, "monotonic", lambda now=seconds: now)
+            curve(step, 1000, EPOCH)
+    assert history(store, curve.run_id, "live.seconds_left") == [(920, 40.0), (940, 30.0)]
+
+
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_training_that_does_not_end_is_no_finished_run(store, error, status):
     with pytest.raises(error), live.live_curve(store, "live", f"run-{status}", "candidate") as curve:
