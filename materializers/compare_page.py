@@ -96,7 +96,7 @@ def _dot(line: Line, x: float, y: float, x_at: Callable[[float], float], before:
         name=line.method,
         x=x,
         y=y,
-        floor_x=None if line.floor_mean is None else x_at(line.floor_mean),
+        floor_x=None if line.floor_mean is None or line.broken_floors else x_at(line.floor_mean),
         label_x=x - 8 if left else x + 8,
         label_y=round(label_y, 1),
         anchor="end" if left else "start",

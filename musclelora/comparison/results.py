@@ -27,6 +27,17 @@ class Group(Frozen):
         ranked = {m: (self.cacc_rank[m], self.asr_rank[m]) for m in self.cacc_rank if m in self.asr_rank}
         return cells_of(self.lines, ranked)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What must be known before the table is believed: methods whose floor is a broken model's."""
+        return [
+            f"{line.method}: trained without any poison it calls most rows of other labels the target under "
+            f"{', '.join(line.broken_floors)}. That model has learned no task (did the defence leave out nearly all "
+            "rows of a label?), so how far its ASR lies above the floor says nothing."
+            for line in self.lines
+            if line.broken_floors
+        ]
+
 
 class Comparison(Frozen):
     """What a comparison found. `failures`: cells without a result, and why."""
@@ -42,7 +53,7 @@ class Comparison(Frozen):
         return {
             "schema": SCHEMA,
             "name": self.name,
-            "groups": [group.model_dump(mode="json") for group in self.groups],
+            "groups": [group.model_dump(mode="json") | {"remarks": group.remarks} for group in self.groups],
             "rows": [row.model_dump(mode="json") for row in self.rows],
             "failures": failed,
         }
@@ -50,14 +61,16 @@ class Comparison(Frozen):
     def as_markdown(self) -> str:
         parts = [f"# {self.name}"]
         for group in self.groups:
-            parts += [f"## {group.dataset}, {group.backbone}", markdown(group.cells)]
+            parts += [f"## {group.dataset}, {group.backbone}", markdown(group.cells), *group.remarks]
         parts.append(LEGEND)
         if self.failures:
             parts += ["## Cells without a result", *(f"- `{f.cell.id}`: {f.reason}" for f in self.failures)]
         return "\n\n".join(parts) + "\n"
 
     def as_latex(self) -> str:
-        captions = [f"{group.dataset}, {group.backbone}. {LEGEND}" for group in self.groups]
+        captions = [
+            f"{' '.join([f'{group.dataset}, {group.backbone}.', *group.remarks, LEGEND])}" for group in self.groups
+        ]
         tables = [latex(group.cells, caption) for group, caption in zip(self.groups, captions, strict=True)]
         return "\n\n".join(tables) + "\n"
 

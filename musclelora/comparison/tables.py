@@ -8,6 +8,7 @@ from typing import TypeVar
 from musclelora.frozen import Frozen
 
 Key = TypeVar("Key", bound=Hashable)
+BROKEN_FLOOR = 0.5  # a model without poison that calls most rows of other labels the target has learned no task
 
 
 class Row(Frozen):
@@ -57,6 +58,11 @@ class Line(Frozen):
     asr_upper95: float
     seconds: float
     memory_mb: float | None
+
+    @property
+    def broken_floors(self) -> list[str]:
+        """The attacks whose floor is a broken model's."""
+        return [attack for attack, floor in self.floor.items() if floor is not None and floor > BROKEN_FLOOR]
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
@@ -112,7 +118,7 @@ def cells_of(lines: Sequence[Line], ranks: dict[str, tuple[int, int]]) -> list[l
     body = []
     for line in lines:
         floor = line.floor[line.worst]
-        above = "-" if floor is None else f"{100 * (line.asr_worst - floor):+.1f}"
+        above = "-" if floor is None or line.worst in line.broken_floors else f"{100 * (line.asr_worst - floor):+.1f}"
         body.append(
             [
                 line.method,

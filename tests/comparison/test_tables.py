@@ -2,7 +2,7 @@
 
 import pytest
 
-from materializers.compare_page import plot
+from materializers.compare_page import comparison_page, plot
 from musclelora.comparison.record import CLEAN, Attacked, Cell, CellResult, Failure
 from musclelora.comparison.results import compared
 from musclelora.comparison.tables import Row, latex, lines_of, markdown
@@ -125,6 +125,25 @@ def test_what_an_attack_is_missing_of_is_not_made_up():
     assert [dot.name for dot in plot(group).dots] == ["trusted-only"]
     (group,) = compared("it", RESULTS[1:3], []).groups
     assert group.cells[1][7] == "- (addsent)"  # no floor, no distance from it
+
+
+def test_a_floor_of_a_broken_model_is_said_and_nothing_is_measured_from_it():
+    broken = result(cell("cube", CLEAN, defense="cube"), addsent=50, badnets=25)  # over one half, and just not
+    defended = [result(cell("cube", attack, defense="cube"), **{attack: 10}) for attack in ("addsent", "badnets")]
+    comparison = compared("it", [*RESULTS, broken, *defended], [])
+    (group,) = comparison.groups
+    (remark,) = group.remarks
+    assert remark.startswith("cube: ")
+    assert "under addsent." in remark
+    assert all(
+        remark in text for text in (comparison.as_markdown(), str(comparison.as_json()), comparison_page(comparison))
+    )
+    cube = next(row for row in group.cells if row[0] == "cube")
+    assert dict(zip(group.cells[0], cube, strict=True))["addsent"] == "20.0 / 100.0"
+    worst_is_broken = compared("it", [result(cell("cube", CLEAN), addsent=50), defended[0]], []).groups[0]
+    assert worst_is_broken.cells[1][6] == "- (addsent)"
+    assert [dot.floor_x for dot in plot(group).dots if dot.name == "cube"] == [None]
+    assert compared("it", RESULTS, []).groups[0].remarks == []
 
 
 def test_a_failure_is_in_the_tables_and_loses_nothing():
