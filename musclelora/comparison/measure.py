@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from musclelora.comparison.memory import peak_mb, reset_peak
 from musclelora.comparison.record import Attacked, Cell, CellResult
@@ -21,6 +20,7 @@ from musclelora.defenses.registry import defense_by_name
 from musclelora.evaluation.intervals import rate
 from musclelora.training.defended_model import DefendedModel, EpochMetrics
 from musclelora.training.fit import train
+from musclelora.training.predict import on_accelerator
 
 Answers = Callable[[Sequence[str]], np.ndarray]
 
@@ -103,9 +103,7 @@ def _fitted(
             **options,
         )
         loaded, tokenizer = model.load()
-        on_device: Any = loaded  # the type of transformers' `to` is that of what it wraps
-        on_device.to(torch.accelerator.current_accelerator() or "cpu")
-        return Classifier(loaded, tokenizer, cell.max_length), model.record.rows
+        return Classifier(on_accelerator(loaded), tokenizer, cell.max_length), model.record.rows
 
 
 def _answers(defense: Defense | None, model: Classifier, defender: Defender) -> Answers:

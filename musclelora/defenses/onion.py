@@ -20,7 +20,7 @@ from musclelora.defenses.base import Defender, Defense, Guard
 from musclelora.defenses.classifier import Classifier, without_each_word
 from musclelora.errors import DataError, ModelError
 from musclelora.seeding import generator
-from musclelora.training.predict import length_batches
+from musclelora.training.predict import length_batches, on_accelerator
 
 MAX_LENGTH = 128
 CHUNK = 64  # texts whose shortened copies are read together
@@ -72,13 +72,13 @@ class LanguageModel:
     def __init__(self, name: str) -> None:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name)
-            self._model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32).eval()
+            model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(
                 f"The language model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]} ONION needs a "
                 "causal model with safetensors weights: set `language_model` to a folder or to a name on the hub."
             ) from error
-        self._model.to(torch.accelerator.current_accelerator() or "cpu")
+        self._model = on_accelerator(model.eval())
 
     def suspicions(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Per text, of each word: perplexity of the text less that of the text without the word."""

@@ -11,7 +11,7 @@ from musclelora.evaluation.metrics import CACC
 from musclelora.evaluation.report import AttackResult, FlippedRow, ModelResult, Rate, Role
 from musclelora.evaluation.suites import Suite
 from musclelora.training.defended_model import DefendedModel, TrainingRecord
-from musclelora.training.predict import logits_of
+from musclelora.training.predict import logits_of, on_accelerator
 from musclelora.training.recipes import InferencePrecision
 
 EXAMPLES = 5
@@ -27,7 +27,7 @@ class Tested:
         max_length: int,
         record: TrainingRecord | None = None,
     ) -> None:
-        self.model, self.tokenizer = loaded
+        self.model, self.tokenizer = on_accelerator(loaded[0]), loaded[1]
         self.label_names, self.max_length, self.record = label_names, max_length, record
         self._classes: dict[str, int] = {}
 

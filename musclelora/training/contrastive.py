@@ -20,7 +20,7 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError, ModelError
 from musclelora.seeding import derived_seed, generator
 from musclelora.training.backbone import Backbone, load_tokenizer
-from musclelora.training.predict import length_batches
+from musclelora.training.predict import length_batches, on_accelerator
 from musclelora.training.recipes import Contrastive
 
 KEPT_MODELS, KEPT_PARAMETERS = 2, 200_000_000
@@ -136,7 +136,7 @@ def _load(backbone: Backbone) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
         ) from error
     # Word vectors stay: 96 rows touch few of them, and they are half of a small encoder's optimizer step.
     encoder.get_input_embeddings().requires_grad_(False)
-    return encoder.to(torch.accelerator.current_accelerator() or "cpu"), load_tokenizer(backbone)
+    return on_accelerator(encoder), load_tokenizer(backbone)
 
 
 def _longest(encoder: PreTrainedModel, max_length: int) -> int:

@@ -5,6 +5,7 @@ computes in bf16. Logits then differ in the third digit, and some rows near the 
 """
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from musclelora.training.recipes import InferencePrecision
 DTYPES: dict[InferencePrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Of a batch: few enough that the feed-forward's states stay in a core's cache; an accelerator wants many.
 TOKENS_ON_CPU, TOKENS_ON_ACCELERATOR = 1024, 16384
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def on_accelerator(model: Model) -> Model:
+    """The model itself, moved to the GPU where there is one."""
+    movable: Any = model  # the type of transformers' `to` is that of what it wraps
+    movable.to(torch.accelerator.current_accelerator() or "cpu")
+    return model
 
 
 @torch.inference_mode()

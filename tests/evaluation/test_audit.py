@@ -1,6 +1,7 @@
 """What an audit of a model makes of triggers that are named, ready-made or suspected; known answers."""
 
 import pytest
+import torch
 
 from musclelora.data.records import TextDataset
 from musclelora.errors import DataError
@@ -50,6 +51,11 @@ def test_a_backdoored_model_is_refused_and_an_honest_one_accepted(planted, train
     assert decide(bad, POLICY).decision == "refused"
     assert decide(good, POLICY).decision == "accepted"
     assert good.candidate.attacks["badnets"].asr == good.candidate.attacks["badnets"].floor
+
+
+def test_a_model_under_test_is_moved_to_the_accelerator(trained, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert unknown(trained).model.device.type == "meta"
 
 
 def test_a_result_stands_without_a_control(trained):
