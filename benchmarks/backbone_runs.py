@@ -21,7 +21,7 @@ import torch
 from transformers import AutoConfig
 
 from benchmarks.backbones import MPNET, SMOLLM2, fetched
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.ingest import ingest
 from musclelora.training.backbone import EMBEDDED, load_tokenizer, resolve_backbone
 from musclelora.training.fit import computes_in_bf16, peak_memory_mb, train

@@ -126,7 +126,7 @@ def measure(kind: str, folder: Path, path: Path, overrides: tuple[str, ...]) -> 
     if kind == "nothing":
         Client()
         return {}
-    from musclelora.config import load_config
+    from musclelora.config_file import load_config
     from pipelines.launch import launch, prepare, scratch
 
     with tempfile.TemporaryDirectory(dir=folder) as output:

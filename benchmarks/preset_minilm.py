@@ -26,7 +26,7 @@ from benchmarks.results import FOLDER, write
 from musclelora.attacks.addsent import insert_sentence
 from musclelora.attacks.badnets import insert_words
 from musclelora.attacks.base import Attack, poison, triggered_rows
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.data.records import TextDataset
 from musclelora.ingest import Delivery, ingest
 from musclelora.training.backbone import Backbone, resolve_backbone

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import results
 from musclelora.attacks.base import Attack, poison, triggered_rows
 from musclelora.attacks.registry import ATTACKS
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.data.records import TextDataset
 from musclelora.evaluation.metrics import ASR, CACC
 from musclelora.evaluation.tested import Tested

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import results
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.ingest import Delivery, ingest
 from musclelora.seeding import generator

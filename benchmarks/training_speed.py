@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, get_linear_schedule_with_warmup
 
 from benchmarks import results
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.ingest import ingest
 from musclelora.training import fit

@@ -239,7 +239,7 @@ def verify(
 @click.option("--key", type=click.Path(path_type=Path), required=True, help="An Ed25519 private key, PEM.")
 def sign_waiver(file: Path, key: Path) -> None:
     """Sign the waiver in FILE (YAML): its person accepts that a rule of the gate does not hold."""
-    from musclelora.config import sign_waiver
+    from musclelora.config_file import sign_waiver
 
     _answer(lambda: f"{file} is signed by {sign_waiver(file, key)}.")
 

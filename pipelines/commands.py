@@ -16,7 +16,7 @@ SHEET_MAX_LENGTH = 128  # tokens per row that the encoder reads
 
 
 def run(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> int:
-    from musclelora.config import load_config
+    from musclelora.config_file import load_config
 
     config = load_config(path, overrides)  # before the slow imports: a typing error answers at once
     from transformers.utils.logging import disable_progress_bar
@@ -55,7 +55,7 @@ def _show(finished: "Finished") -> int:
 
 
 def retrain(path: Path, overrides: tuple[str, ...], output: Path | None) -> int:
-    from musclelora.config import load_config
+    from musclelora.config_file import load_config
     from pipelines.first_look import first_look, write_skipped
 
     started = time.monotonic()
@@ -81,7 +81,7 @@ def retrain(path: Path, overrides: tuple[str, ...], output: Path | None) -> int:
 
 
 def schedule(path: Path, action: str, overrides: tuple[str, ...], output: Path) -> str:
-    from musclelora.config import load_config
+    from musclelora.config_file import load_config
 
     config = load_config(path, overrides)
     from pipelines.schedule import retrain_command, schedule
@@ -97,7 +97,7 @@ def audit(
     dry_run: bool,
     tracking_uri: str | None,
 ) -> int:
-    from musclelora.config import load_audit_config
+    from musclelora.config_file import load_audit_config
 
     config = load_audit_config(path, overrides)
     from transformers.utils.logging import disable_progress_bar
@@ -123,7 +123,7 @@ def audit(
 
 
 def compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run: bool) -> int:
-    from musclelora.config import load_compare_config
+    from musclelora.config_file import load_compare_config
 
     config = load_compare_config(path, overrides)
     from transformers.utils.logging import disable_progress_bar

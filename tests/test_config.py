@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from musclelora.config import load_audit_config, load_compare_config, load_config
+from musclelora.config_file import load_audit_config, load_compare_config, load_config
 from musclelora.errors import ConfigError
 from musclelora.governance.policy import Policy
 

@@ -105,7 +105,7 @@ def test_pipelines_read_as_their_stages():
     assert {name: lines for name, lines in lengths.items() if lines > BODY_LINES} == {}
 
 
-@pytest.mark.parametrize("module", ["musclelora", "musclelora.config", "musclelora.ingest", "pipelines.cli"])
+@pytest.mark.parametrize("module", ["musclelora", "musclelora.config_file", "musclelora.ingest", "pipelines.cli"])
 def test_importing_contacts_nobody_and_prints_nothing(module, tmp_path):
     script = (
         "import socket, sys\n"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import x25519
 
 from materializers import pages
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.errors import ConfigError
 from musclelora.governance import promotion
 from musclelora.governance.decision import decide

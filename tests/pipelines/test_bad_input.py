@@ -13,7 +13,7 @@ import pytest
 
 import pipelines.memory
 from materializers.base import PageMaterializer
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.governance import tracking
 from musclelora.training import backbone, fit
 from musclelora.training.memory import PROCESS_MB

@@ -12,7 +12,7 @@ from zenml.enums import ExecutionStatus
 
 from musclelora.attacks.base import poison
 from musclelora.attacks.registry import attack_by_name
-from musclelora.config import load_config
+from musclelora.config_file import load_config
 from musclelora.data.records import TextDataset
 from musclelora.errors import ModelError
 from pipelines.first_look import first_look
