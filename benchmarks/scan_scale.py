@@ -170,13 +170,18 @@ class KnownModel:
             {**about, "accuracy": 1, "lower95": 1, "n": 1, "chance": 0.5, "measured_on": "held-out rows"}
         )
 
-    def __call__(self, rows: TextDataset) -> list[SuspectFeature]:
+    def probabilities(self, rows: TextDataset) -> np.ndarray:
         p = self.expected[[int(row_id) for row_id in rows.row_ids]]
+        return np.stack([1 - p, p], 1)
+
+    def __call__(self, rows: TextDataset, *, without: np.ndarray | None = None) -> list[SuspectFeature]:
+        rows = rows if without is None else rows.where(~without)
+        expected = self.probabilities(rows)
         given, texts, started = rows.label_ids(("0", "1")), rows.texts, time.monotonic()
         with running(self.engine) as engine:
             list(engine.results(engine.map(len, texts[:8])))
             ready = time.monotonic()
-            found = scan_tokens(texts, given, np.stack([1 - p, p], 1), ("0", "1"), seed=SEED, engine=engine)
+            found = scan_tokens(texts, given, expected, ("0", "1"), seed=SEED, engine=engine)
             self.start_seconds, self.seconds = ready - started, time.monotonic() - ready
         return found
 

@@ -13,7 +13,7 @@ from musclelora.summary import DataSummary, TrustedSummary
 from musclelora.training.backbone import Backbone
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import GroupScan
-from musclelora.validation.report import Check, Suspect, SuspectGroup, TrustedModelRecord, ValidationReport
+from musclelora.validation.report import Check, SourceFinding, Suspect, SuspectGroup, TrustedModelRecord, ValidationReport
 from musclelora.validation.rules import UNSEEN
 from musclelora.validation.suite import ValidationResult, validate
 from musclelora.validation.trusted_model import TokenScan
@@ -35,6 +35,7 @@ class ScanSummary(Frozen):
     trusted_model: TrustedModelRecord | None
     suspects: list[Suspect]
     suspect_groups: list[SuspectGroup]
+    sources: list[SourceFinding]
     checks: list[Check]
 
 
@@ -82,5 +83,6 @@ def summarise_scan(name: str, scanned: Scanned, rows: TextDataset, seed: int, se
         trusted_model=report.trusted_model,
         suspects=report.suspects,
         suspect_groups=report.suspect_groups,
+        sources=report.sources,
         checks=report.checks,
     )

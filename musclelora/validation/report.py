@@ -61,6 +61,24 @@ class SuspectGroup(Frozen):
     disagreeing: int
 
 
+class SourceFinding(Frozen):
+    """One source beside the others, with the label that it has most in excess.
+
+    `share` of its `rows` with that label; `expected` by the trusted model calibrated on the rows of the other sources;
+    `z` of the difference. `suspect_rows`: rows with a suspect feature. `hangs_on_it`: the features that no longer stand
+    out without this source; None where the scan was not made without it.
+    """
+
+    source: str
+    rows: int
+    label: str
+    share: float
+    expected: float
+    z: float
+    suspect_rows: int
+    hangs_on_it: list[str] | None = None
+
+
 class TrustedModelRecord(Frozen):
     """What the scans leaned on: its encoder, and how often it is right about rows that it was not trained on.
 
@@ -88,7 +106,8 @@ class ValidationReport(Frozen):
     """All checks on one delivery. `quarantined` maps a row id to the names of the checks that it failed.
 
     `suspects` are what the token scan found: they become probes of the candidate. `trusted_model` is what the scan
-    leaned on; none where there was no scan. `suspect_groups` are what the group scan found.
+    leaned on; none where there was no scan. `suspect_groups` are what the group scan found. `sources` are those worth a
+    look, where rows name their source.
     """
 
     train_sha256: str
@@ -103,3 +122,4 @@ class ValidationReport(Frozen):
     suspects: list[Suspect] = Field(default_factory=list)
     trusted_model: TrustedModelRecord | None = None
     suspect_groups: list[SuspectGroup] = Field(default_factory=list)
+    sources: list[SourceFinding] = Field(default_factory=list)

@@ -16,8 +16,9 @@ from musclelora.errors import DataError, MuscleLoRAError
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_checks import group_checks, suspect_groups
 from musclelora.validation.group_scan import GroupScanResult
-from musclelora.validation.report import WEAK, Check, TrustedModelRecord, ValidationReport
+from musclelora.validation.report import WEAK, Check, SourceFinding, TrustedModelRecord, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
+from musclelora.validation.sources import source_checks, sources_of
 from musclelora.validation.suite_files import needed_columns, read_suite
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature, suspects_of
 
@@ -87,6 +88,7 @@ def validate(
     features: list[SuspectFeature] = []
     trusted_model: TrustedModelRecord | None = None
     groups = GroupScanResult((), ())
+    sources: list[SourceFinding] = []
     if not _stops(findings):
         labels = label_order([label for label in frames["trusted"]["label"] if label is not None])
         others = {name: frame for name, frame in frames.items() if name != "train"}
@@ -104,6 +106,8 @@ def validate(
             findings.append(_Finding(_trusted_model_check(trusted_model), []))
             features = scan(train.where(unscanned))
             findings += _scanned(features, train, unscanned)
+            sources = sources_of(train.where(unscanned), scan, labels, features)
+            findings += [_Finding(check, []) for check in source_checks(sources)]
             named = frames["train"].assign(**{SUSPECT: _suspects_by_row(features, unscanned)})
             findings += _run(source, "train", named, of_scan)
         if group_scan is not None and not _stops(findings):
@@ -128,6 +132,7 @@ def validate(
         suspects=suspects_of(features, train.where(unscanned)) if features else [],
         trusted_model=trusted_model,
         suspect_groups=suspect_groups(groups),
+        sources=sources,
     )
     if stops := _stops(findings):
         raise UnusableDataError(_reasons(stops), report)

@@ -110,11 +110,17 @@ class SuspectFeature:
 
 
 class Scan(Protocol):
-    """Finds the suspect features of rows that are otherwise in order; `record` is the trusted model it leans on."""
+    """Finds the suspect features of rows that are otherwise in order; `record` is the trusted model it leans on.
+
+    `without`, bool, shape [rows]: rows to leave out, as if they had not been delivered. `probabilities`: what the
+    trusted model says of each row, not calibrated, shape [rows, classes].
+    """
 
     def record(self) -> TrustedModelRecord: ...
 
-    def __call__(self, rows: TextDataset) -> list[SuspectFeature]: ...
+    def probabilities(self, rows: TextDataset) -> np.ndarray: ...
+
+    def __call__(self, rows: TextDataset, *, without: np.ndarray | None = None) -> list[SuspectFeature]: ...
 
 
 def scan_tokens(

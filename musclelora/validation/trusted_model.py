@@ -5,7 +5,7 @@ The same model teaches the guided recipes (`musclelora.training.contrastive`), a
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from typing import Any, Literal
@@ -131,8 +131,10 @@ def _probabilities(model: ContrastiveModel, texts: Sequence[str]) -> np.ndarray:
     return model.probabilities(texts)
 
 
-def calibrate(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
+def calibrate(probabilities: np.ndarray, given: np.ndarray, learned: np.ndarray | None = None) -> np.ndarray:
     """Isotonic regression of each given label on its probability, shape [rows, classes], within `EXTREME` of 0 and 1.
+
+    `learned`, bool, shape [rows]: the rows whose given labels it is fitted to, all of them by default.
 
     Its only freedom is monotone, so that a weak model says little rather than something wrong (Zadrozny and Elkan
     2002, KDD). It says the same of many rows at once: those bins are what the token scan re-draws labels within.
@@ -140,7 +142,9 @@ def calibrate(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
     columns = []
     for number in range(probabilities.shape[1]):
         isotonic = IsotonicRegression(out_of_bounds="clip", y_min=EXTREME, y_max=1 - EXTREME)
-        columns.append(isotonic.fit_transform(probabilities[:, number], given == number))
+        p, hits = probabilities[:, number], given == number
+        isotonic.fit(*((p, hits) if learned is None else (p[learned], hits[learned])))
+        columns.append(isotonic.predict(p))
     return np.stack(columns, axis=1)
 
 
@@ -148,7 +152,8 @@ def calibrate(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
 class TokenScan:
     """The token scan with the trusted model as what is expected; the model is trained only when it is needed.
 
-    `held_out` are clean rows that the trusted model's accuracy is measured on, where there are any.
+    `held_out` are clean rows that the trusted model's accuracy is measured on, where there are any. What the trusted
+    model says of the last rows is kept, so that a scan without some of them reads none again.
     """
 
     backbone: Backbone
@@ -158,6 +163,7 @@ class TokenScan:
     seed: int = 0
     held_out: TextDataset | None = None
     engine: EngineConfig = ONE_PROCESS
+    _said: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def model(self) -> TrustedModel:
@@ -166,9 +172,25 @@ class TokenScan:
     def record(self) -> TrustedModelRecord:
         return self.model.record(self.held_out)
 
-    def __call__(self, rows: TextDataset) -> list[SuspectFeature]:
-        names, said = self.model.label_names, self.model.probabilities
+    def probabilities(self, rows: TextDataset) -> np.ndarray:
+        if rows.sha256 in self._said:
+            return self._said[rows.sha256]
         with running(self.engine) as engine:
-            expected = self.model.calibrated(rows, engine)
+            return self._probabilities(rows, engine)
+
+    def __call__(self, rows: TextDataset, *, without: np.ndarray | None = None) -> list[SuspectFeature]:
+        names = self.model.label_names
+        with running(self.engine) as engine:
+            said = self._probabilities(rows, engine)
+            if without is not None:
+                rows, said = rows.where(~without), said[~without]
             given = rows.label_ids(names)
-            return scan_tokens(rows.texts, given, expected, names, seed=self.seed, said=said, engine=engine)
+            options: dict[str, Any] = {"seed": self.seed, "said": self.model.probabilities, "engine": engine}
+            return scan_tokens(rows.texts, given, calibrate(said, given), names, **options)
+
+    def _probabilities(self, rows: TextDataset, engine: Engine) -> np.ndarray:
+        if rows.sha256 not in self._said:
+            said = self.model.probabilities(rows.texts, engine)
+            self._said.clear()
+            self._said[rows.sha256] = said
+        return self._said[rows.sha256]

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from musclelora.data.records import TextDataset, TrustedSet
@@ -21,7 +22,10 @@ class FixedScan:
         about = {"encoder": "x", "encoder_sha256": "", "contrastive_steps": 0, "trusted_rows": 2, "n": 9}
         return TrustedModelRecord(**about, accuracy=1, lower95=1, chance=0.5, measured_on="held-out rows")
 
-    def __call__(self, rows):  # noqa: ARG002
+    def probabilities(self, rows):
+        return np.full((len(rows), 2), 0.5)
+
+    def __call__(self, rows, *, without=None):  # noqa: ARG002
         about = {"z": 9, "threshold": 4, "effect": 99, "purity": 1, "expected": 0.5, "count": 2}
         return [SuspectFeature("words", "zebra", "1", rows=(0, 1), **about)]
 
