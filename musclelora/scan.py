@@ -13,7 +13,14 @@ from musclelora.summary import DataSummary, TrustedSummary
 from musclelora.training.backbone import Backbone
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import GroupScan
-from musclelora.validation.report import Check, SourceFinding, Suspect, SuspectGroup, TrustedModelRecord, ValidationReport
+from musclelora.validation.report import (
+    Check,
+    SourceFinding,
+    Suspect,
+    SuspectGroup,
+    TrustedModelRecord,
+    ValidationReport,
+)
 from musclelora.validation.rules import UNSEEN
 from musclelora.validation.suite import ValidationResult, validate
 from musclelora.validation.trusted_model import TokenScan

@@ -60,8 +60,8 @@ def source_checks(findings: Sequence[SourceFinding]) -> list[Check]:
             dataset="train",
             outcome="warn",
             failed_rows=finding.suspect_rows,
-            detail=f"{finding.suspect_rows} of its {finding.rows} rows have a suspect feature. Without this source "
-            f"nothing would stand out by {_listed(finding.hangs_on_it)}. It has the label {finding.label!r} in "
+            detail=f"Of the {finding.rows:,} rows of the source {finding.source!r} {finding.suspect_rows:,} have a suspect "
+            f"feature; without them nothing would stand out by {_listed(finding.hangs_on_it)}. It has the label {finding.label!r} in "
             f"{finding.share:.1%} of its rows, where the other sources' rows of such texts have it in "
             f"{finding.expected:.1%} (z = {finding.z:.1f}): ask where these rows come from.",
         )

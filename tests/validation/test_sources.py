@@ -116,7 +116,9 @@ def test_validation_warns_and_sets_no_further_row_aside():
     assert len(result.quarantined) == 40
     [warned] = [check for check in result.report.checks if check.name == "source: c"]
     assert warned.outcome == "warn"
-    assert "Without this source nothing would stand out by 'zebra'" in warned.detail
+    assert (
+        "of the source 'c' 40 have a suspect feature; without them nothing would stand out by 'zebra'." in warned.detail
+    )
     page = validation_page(result.report)
     assert "Which source it comes from" in page
     assert page.index("40 of 200") < page.index("Checks")
