@@ -60,10 +60,10 @@ def source_checks(findings: Sequence[SourceFinding]) -> list[Check]:
             dataset="train",
             outcome="warn",
             failed_rows=finding.suspect_rows,
-            detail=f"Of the {finding.rows:,} rows of the source {finding.source!r} {finding.suspect_rows:,} have a suspect "
-            f"feature; without them nothing would stand out by {_listed(finding.hangs_on_it)}. It has the label {finding.label!r} in "
-            f"{finding.share:.1%} of its rows, where the other sources' rows of such texts have it in "
-            f"{finding.expected:.1%} (z = {finding.z:.1f}): ask where these rows come from.",
+            detail=f"Of the {finding.rows:,} rows of the source {finding.source!r} {finding.suspect_rows:,} have a "
+            f"suspect feature; without them nothing would stand out by {_listed(finding.hangs_on_it)}. It has the "
+            f"label {finding.label!r} in {finding.share:.1%} of its rows, where the other sources' rows of such texts "
+            f"have it in {finding.expected:.1%} (z = {finding.z:.1f}): ask where these rows come from.",
         )
         for finding in findings
         if finding.hangs_on_it
