@@ -46,6 +46,10 @@ OTHERS = ("lora", "lora+ga", "lora+ms", "ms", "ga", "ia3", "prefix", "guided")  
 # Recipes with other settings than their preset's, by the name they have in the tables.
 VARIANTS = {
     "musclelora-every-4": RecipeChoice(name="musclelora", alignment={"reference_every": 4}),
+    # Half the rate of the preset `minilm`, at which four steps along one noisy reference learn nothing.
+    "musclelora-every-4-half-rate": RecipeChoice(
+        name="musclelora", alignment={"reference_every": 4}, learning_rate=1e-3
+    ),
     # A backbone that nobody has tuned (docs/recipes.md). The published 2e-5 hardly moves the adapters in these epochs.
     "musclelora-auto": RecipeChoice(
         name="musclelora", radial_scaling={"scales": "auto"}, learning_rate="auto", epochs=3
