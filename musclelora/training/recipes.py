@@ -35,7 +35,7 @@ class GradientAlignment(Frozen):
     min_ref_norm: float = Field(5e-7, ge=0, description="under this mean norm the reference gradient is noise")
     min_ref_loss: float = Field(0.4, ge=0, description="while the trusted loss is above it, only aligned gradients")
     reference_batch_size: PositiveInt = Field(32, description="trusted rows per step; fewer are faster and noisier")
-    reference_every: PositiveInt = Field(1, description="steps that share one reference; faster, at half the learning rate")
+    reference_every: PositiveInt = Field(1, description="steps that share one; faster, halve the learning rate")
 
 
 class Contrastive(Frozen):
