@@ -17,7 +17,7 @@ from musclelora.governance.decision import GateDecision
 from musclelora.governance.registered import RegisteredVersion
 from musclelora.training.defended_model import TrainingRecord
 from musclelora.training.frequency import FrequencyCurve
-from musclelora.validation.report import Outcome, ValidationReport
+from musclelora.validation.report import Outcome, TrustedModelRecord, ValidationReport
 
 ROWS_SHOWN = 20
 LABELS_SHOWN = 30
@@ -90,7 +90,16 @@ def validation_page(report: ValidationReport) -> str:
         labels=bars(report.label_counts),
         sources=bars(report.source_counts),
         quarantined=list(report.quarantined.items())[:QUARANTINED_SHOWN],
+        wrong_labels=_wrong_labels_chart(report.trusted_model),
     )
+
+
+def _wrong_labels_chart(model: TrustedModelRecord | None) -> LineChart | None:
+    points = model.sensitivity if model else []
+    if len(points) < 2:
+        return None
+    series = {"mean": [point.accuracy for point in points], "worst draw": [point.worst for point in points]}
+    return line_chart([point.wrong for point in points], series, top=1.0, over="wrong labels")
 
 
 def training_page(record: TrainingRecord) -> str:

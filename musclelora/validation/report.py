@@ -79,11 +79,28 @@ class SourceFinding(Frozen):
     hangs_on_it: list[str] | None = None
 
 
+def is_weak(lower95: float, chance: float) -> bool:
+    """Surely less than `WEAK` of the way from guessing to always right."""
+    return lower95 - chance < WEAK * (1 - chance)
+
+
+class SensitivityPoint(Frozen):
+    """How right the trusted model would be with so many `wrong` labels among its rows: mean and worst draw.
+
+    `is_weak`: the mean draw is surely less than `WEAK` of the way from guessing to always right.
+    """
+
+    wrong: int
+    accuracy: float
+    worst: float
+    is_weak: bool
+
+
 class TrustedModelRecord(Frozen):
     """What the scans leaned on: its encoder, and how often it is right about rows that it was not trained on.
 
     `accuracy` with its one-sided 95 % bound (Clopper-Pearson) over `n` rows; `chance` is the share of their commonest
-    label, which a model that knows nothing reaches.
+    label, which a model that knows nothing reaches. `sensitivity`: the same with wrong labels among the trusted rows.
     """
 
     encoder: str
@@ -95,11 +112,12 @@ class TrustedModelRecord(Frozen):
     n: int
     chance: float
     measured_on: Literal["held-out rows", "trusted rows, cross-validated"]
+    sensitivity: list[SensitivityPoint] = Field(default_factory=list)
 
     @property
     def is_weak(self) -> bool:
         """Surely less than `WEAK` of the way from guessing to always right."""
-        return self.lower95 - self.chance < WEAK * (1 - self.chance)
+        return is_weak(self.lower95, self.chance)
 
 
 class ValidationReport(Frozen):

@@ -11,7 +11,6 @@ from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -25,6 +24,7 @@ from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ONE_PROCESS, EngineConfig
 from musclelora.validation.engine import LOCAL, Engine, cuts_of, running
 from musclelora.validation.report import TrustedModelRecord
+from musclelora.validation.sensitivity import Judged, lower_bound, right_of, sensitivity
 from musclelora.validation.token_scan import EXTREME, SuspectFeature, scan_tokens
 
 FOLDS = 3  # each trains the encoder again
@@ -86,45 +86,46 @@ class TrustedModel:
         little less than the model is worth. Raises `DataError` where a label has only one trusted row.
         """
         measured_on: Literal["held-out rows", "trusted rows, cross-validated"] = "held-out rows"
+        given = self.trusted.data.label_ids(self.label_names)
         if held_out is not None:
-            labels = held_out.label_ids(self.label_names)
-            right = self.probabilities(held_out.texts).argmax(1) == labels
+            truth = held_out.label_ids(self.label_names)
+            of_trusted = self.states(self.trusted.data.texts)
+            parts = [Judged(np.arange(len(given)), of_trusted, self.states(held_out.texts), truth)]
         else:
             measured_on = "trusted rows, cross-validated"
-            labels = self.trusted.data.label_ids(self.label_names)
-            right = self._cross_validated(labels)
-        n, hits = len(labels), int(right.sum())
-        bound = binomtest(hits, n, alternative="greater").proportion_ci(0.95, "exact").low
+            truth, parts = given, self._folds(given)
+        n, penalty = len(truth), self.settings.inverse_penalty
+        hits, chance = right_of(parts, given, penalty), max(Counter(truth.tolist()).values()) / n
         return TrustedModelRecord(
             encoder=self.backbone.name,
             encoder_sha256=self.backbone.sha256,
             contrastive_steps=self.settings.steps,
             trusted_rows=len(self.trusted),
             accuracy=hits / n,
-            lower95=float(bound),
+            lower95=lower_bound(hits, n),
             n=n,
-            chance=max(Counter(labels.tolist()).values()) / n,
+            chance=chance,
             measured_on=measured_on,
+            sensitivity=sensitivity(parts, given, len(self.label_names), penalty, chance, self.seed),
         )
 
-    def _cross_validated(self, labels: np.ndarray) -> np.ndarray:
-        """Whether each trusted row is predicted right by a model that was not trained on it; bool, shape [rows]."""
+    def _folds(self, labels: np.ndarray) -> list[Judged]:
+        """Each trusted row is judged once, by a model that was not trained on it."""
         rarest, count = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
         if count < 2:
             raise DataError(
                 f"The trusted set has only one row with label {self.label_names[rarest]!r}: to say how good its model "
                 "is takes two of every label, better many. Vouch for more rows, or name dev rows."
             )
-        right = np.zeros(len(labels), dtype=bool)
-        shuffle = derived_seed(self.seed, "trusted_model/folds") % 2**32
+        shuffle, parts = derived_seed(self.seed, "trusted_model/folds") % 2**32, []
         for fit, left_out in StratifiedKFold(min(FOLDS, count), shuffle=True, random_state=shuffle).split(
             labels, labels
         ):
             fold = TrustedSet(TextDataset(self.trusted.data.rows.select(fit)), self.trusted.owner)
-            texts = self.trusted.data.rows.select(left_out)["text"][:]
             model = train_contrastive(fold, **self._options)
-            right[left_out] = model.probabilities(texts).argmax(1) == labels[left_out]
-        return right
+            texts = self.trusted.data.rows.select(left_out)["text"][:]
+            parts.append(Judged(fit, model.embeddings(fold.data.texts), model.embeddings(texts), labels[left_out]))
+        return parts
 
 
 def _probabilities(model: ContrastiveModel, texts: Sequence[str]) -> np.ndarray:
