@@ -8,7 +8,6 @@ task; so it is reported, and nothing is set aside for it.
 A suspect feature hangs on a source if it no longer stands out when the rows of that source are left out.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,8 +19,7 @@ from musclelora.validation.trusted_model import calibrate
 
 SHOWN = 10  # sources: those with most suspect rows, then those furthest from what is expected
 LEFT_OUT = 3  # sources without which the scan is made again
-SOURCE = "source"  # the column
-HANGS = "source"  # name of the check, before that of a source
+SOURCE = "source"  # the column, and the name of the check before that of a source
 
 
 def sources_of(
@@ -55,7 +53,7 @@ def source_checks(findings: Sequence[SourceFinding]) -> list[Check]:
     """A warning for each source on which suspect features hang."""
     return [
         Check(
-            name=f"{HANGS}: {finding.source}",
+            name=f"{SOURCE}: {finding.source}",
             expectation="What stands out in the texts does not come from one source alone.",
             dataset="train",
             outcome="warn",
@@ -114,7 +112,7 @@ def _hanging(rows: TextDataset, scan: Scan, found: Sequence[SuspectFeature], min
     return [feature.name for feature in found if (feature.kind, feature.text, feature.label) not in still]
 
 
-def _listed(names: Sequence[str] | None, most: int = 5) -> str:
-    counted = Counter(names or [])
-    shown = ", ".join(repr(name) for name in list(counted)[:most])
-    return shown + (f" and {len(counted) - most} others" if len(counted) > most else "")
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    different = list(dict.fromkeys(names))
+    shown = ", ".join(map(repr, different[:most]))
+    return shown + (f" and {len(different) - most} others" if len(different) > most else "")
