@@ -190,6 +190,18 @@ def test_judgement_says_where_it_falls_short():
     ]
 
 
+def test_the_floor_of_a_broken_model_is_no_measure_and_lets_no_defence_pass():
+    ours = [
+        line("musclelora", "clean", 0.5, {"badnets": 1.0, "addsent": 0.2}),
+        line("musclelora", "badnets", 0.5, {"badnets": 1.0}),
+        line("musclelora", "addsent", 0.5, {"addsent": 0.3}),
+    ]
+    assert "100.0 / 100.0 | 30.0 / 20.0 | 65.0 / 60.0 | +10.0 (addsent)" in tables(rows_of(ours))
+    assert judgement(rows_of(ours)) == [
+        "tiny: musclelora cannot be judged: its floor under badnets is a broken model's."
+    ]
+
+
 def test_the_section_is_replaced_and_the_rest_of_the_page_kept(tmp_path):
     page = tmp_path / "benchmarks.md"
     start, end = marks("benchmarks.recipes")

@@ -1,29 +1,21 @@
 """Which source the trouble comes from: known answers with a trusted model that says one half of everything."""
 
-import numpy as np
 import pytest
 
 from materializers.pages import validation_page
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.sources import SHOWN, source_checks, sources_of
 from musclelora.validation.suite import validate
 from musclelora.validation.token_scan import scan_tokens
 from musclelora.validation.trusted_model import calibrate
+from tests.validation.test_suite_files import FixedScan
 
 NAMES = ["0", "1"]
 
 
-class HalfScan:
-    """The token scan on a trusted model that knows nothing; counts how often it is asked what to expect."""
-
-    def record(self):
-        about = {"encoder": "x", "encoder_sha256": "", "contrastive_steps": 0, "trusted_rows": 2, "n": 9}
-        return TrustedModelRecord(**about, accuracy=1, lower95=1, chance=0.5, measured_on="held-out rows")
-
-    def probabilities(self, rows):
-        return np.full((len(rows), 2), 0.5)
+class HalfScan(FixedScan):
+    """The token scan on a trusted model that knows nothing."""
 
     def __call__(self, rows, *, without=None):
         rows = rows if without is None else rows.where(~without)
