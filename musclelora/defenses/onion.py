@@ -6,6 +6,7 @@ clean set), among the tenths of those rows' suspicions.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -39,7 +40,7 @@ class Onion(Defense):
     def guard(self, model: Classifier, defender: Defender) -> Guard:
         if len(defender.clean) == 0:
             raise DataError("ONION chooses its limit on clean rows, and there are none: name dev rows (data.dev).")
-        reader = LanguageModel(self.language_model)
+        reader = _language_model(self.language_model)
         drawn = generator(defender.seed, "defenses/clean").permutation(len(defender.clean))[: self.clean_rows]
         clean = TextDataset(defender.clean.rows.select(np.sort(drawn)))
         limit = self._limit(model, reader, clean.texts, clean.label_ids(defender.label_names))
@@ -67,7 +68,10 @@ def kept_words(text: str, suspicions: np.ndarray, limit: float) -> str:
 
 
 class LanguageModel:
-    """A causal model and how it reads texts; safetensors only."""
+    """A causal model and how it reads texts; safetensors only.
+
+    What it said of a text is kept: no trained model is in it, and the cells of a comparison ask it the same test rows.
+    """
 
     def __init__(self, name: str) -> None:
         try:
@@ -79,19 +83,20 @@ class LanguageModel:
                 "causal model with safetensors weights: set `language_model` to a folder or to a name on the hub."
             ) from error
         self._model = on_accelerator(model.eval())
+        self._said: dict[str, np.ndarray] = {}
 
     def suspicions(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Per text, of each word: perplexity of the text less that of the text without the word."""
-        found = []
-        for start in range(0, len(texts), CHUNK):
-            chunk = list(texts[start : start + CHUNK])
+        new = [text for text in dict.fromkeys(texts) if text not in self._said]
+        for start in range(0, len(new), CHUNK):
+            chunk = new[start : start + CHUNK]
             shortened = [without_each_word(text) for text in chunk]
             read = self.perplexities([*chunk, *(text for copies in shortened for text in copies)])
             at = len(chunk)
             for number, copies in enumerate(shortened):
-                found.append(read[number] - read[at : at + len(copies)])
+                self._said[chunk[number]] = read[number] - read[at : at + len(copies)]
                 at += len(copies)
-        return found
+        return [self._said[text] for text in texts]
 
     @torch.inference_mode()
     def perplexities(self, texts: Sequence[str]) -> np.ndarray:
@@ -109,3 +114,8 @@ class LanguageModel:
             mean = losses.sum(1) / mask[:, 1:].sum(1).clamp(min=1)
             out[rows] = mean.double().exp().cpu().numpy()
         return out
+
+
+@lru_cache(maxsize=1)
+def _language_model(name: str) -> LanguageModel:
+    return LanguageModel(name)

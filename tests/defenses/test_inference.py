@@ -44,6 +44,15 @@ def test_onion_takes_out_the_word_that_no_clean_text_has(language_model):
     assert kept_words("f1 f5 w12 3d f7 f8", suspicions, np.sort(suspicions)[-2]) == "f1 f5 w12 f7 f8"
 
 
+def test_the_language_model_reads_a_text_once_for_all_guards(
+    backdoored, triggered, defender, language_model, monkeypatch
+):
+    onion = Onion(language_model=language_model, accuracy_loss=0.1)
+    first = onion.guard(backdoored, defender)(triggered.texts)
+    monkeypatch.setattr(LanguageModel, "perplexities", lambda *_: pytest.fail("read again"))
+    assert np.array_equal(onion.guard(backdoored, defender)(triggered.texts), first)
+
+
 def test_a_text_is_never_emptied():
     assert kept_words("bad film", np.array([5.0, 5.0]), 1.0) == "bad film"
 
