@@ -80,6 +80,18 @@ class ProbeSummary(Frozen):
     untriggered: float
 
 
+class GroupSummary(Frozen):
+    """A suspect group on the candidate: of `n` rows whose text says another label, the share `called` its `label`."""
+
+    group: str
+    label: str
+    rows: int
+    called: float
+    n: int
+    upper95: float
+    floor: float | None
+
+
 class GateSummary(Frozen):
     decision: Status
     reasons: list[str]
@@ -118,6 +130,7 @@ class Summary(Frozen):
     drills: dict[str, AttackSummary]
     comparisons: dict[str, ComparedSummary]
     probes: list[ProbeSummary]
+    suspect_groups: list[GroupSummary]
     gate: GateSummary
     registry: RegistrySummary | None
     mlflow: MlflowSummary | None
@@ -158,6 +171,7 @@ def summarise(
         drills=_attacks(report.drills),
         comparisons=_comparisons(report),
         probes=_probes(report),
+        suspect_groups=_groups(report),
         gate=_gate(decision),
         registry=RegistrySummary(name=registered.name, version=registered.version, aliases=registered.aliases),
         mlflow=MlflowSummary(tracking_uri=registered.tracking_uri, run_id=registered.run_id),
@@ -197,6 +211,7 @@ def summarise_audit(
         drills={},
         comparisons=_comparisons(report),
         probes=_probes(report),
+        suspect_groups=_groups(report),
         gate=_gate(decision),
         registry=None,
         mlflow=None,
@@ -230,6 +245,21 @@ def _probes(report: RobustnessReport) -> list[ProbeSummary]:
             untriggered=probe.untriggered.value,
         )
         for probe in report.probes
+    ]
+
+
+def _groups(report: RobustnessReport) -> list[GroupSummary]:
+    return [
+        GroupSummary(
+            group=group.group,
+            label=group.label,
+            rows=group.rows,
+            called=group.called.value,
+            n=group.called.n,
+            upper95=group.called.upper95,
+            floor=group.floor.value if group.floor else None,
+        )
+        for group in report.suspect_groups
     ]
 
 

@@ -6,6 +6,7 @@ from materializers.wording import visible
 from musclelora.evaluation.report import ModelResult, Rate, RobustnessReport
 from musclelora.purification import PURIFY
 from musclelora.summary import Status, Summary
+from musclelora.validation.group_scan import GROUP_RESIDUAL
 from musclelora.validation.report import ValidationReport
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER
 
@@ -39,7 +40,7 @@ def results_table(report: RobustnessReport, summary: Summary, validation: Valida
         lines.append(
             ("drill", "", "", name, *rates, _rate(drill.untriggered), "" if drill.conclusive else "inconclusive")
         )
-    return aligned([*lines, *_probe_lines(report)])
+    return aligned([*lines, *_probe_lines(report), *_group_lines(report)])
 
 
 def audit_table(report: RobustnessReport, summary: Summary) -> str:
@@ -67,6 +68,24 @@ def _probe_lines(report: RobustnessReport) -> list[tuple[str, ...]]:
             "",
         )
         for probe in report.probes
+    ]
+
+
+def _group_lines(report: RobustnessReport) -> list[tuple[str, ...]]:
+    """The suspect groups: of their rows whose text says another label, those that the candidate calls the given one."""
+    return [
+        (
+            "suspect group",
+            "",
+            "",
+            group.group.removeprefix(f"{GROUP_RESIDUAL}: "),
+            _percent(group.called.value),
+            _percent(group.called.upper95),
+            _rate(group.floor),
+            "-",
+            "",
+        )
+        for group in report.suspect_groups
     ]
 
 

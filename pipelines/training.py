@@ -41,7 +41,7 @@ def candidate_stages(
     triggers: TriggeredFrom,
 ) -> tuple[Any, Any, Any, Any]:
     """From delivered rows to a version on record: validation report, robustness report, decision, version."""
-    validation, accepted, _, unscanned = validate(
+    validation, accepted, quarantined, unscanned = validate(
         delivered,
         dev,
         test,
@@ -71,7 +71,7 @@ def candidate_stages(
     ]
     parts = [training.part for training in trainings]
     how: Any = {"triggers": triggers, "precision": config.evaluation.precision}
-    report = evaluate(models, parts, test, validation, min_control_asr=config.gate.min_control_asr, **how)
+    report = evaluate(models, parts, test, validation, quarantined, min_control_asr=config.gate.min_control_asr, **how)
     champion = (
         compare(test, drills=config.evaluation.drills, name=config.registry.name, **how)
         if config.gate.compares_with_champion

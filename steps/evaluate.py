@@ -23,6 +23,7 @@ def evaluate(
     parts: list[str],
     test: TextDataset,
     validation: ValidationReport,
+    quarantined: TextDataset,
     triggers: TriggeredFrom,
     min_control_asr: float,
     precision: InferencePrecision,
@@ -34,6 +35,7 @@ def evaluate(
         test,
         triggers,
         min_control_asr=min_control_asr,
-        suspects=validation.suspects,
+        validation=validation,
+        quarantined=quarantined,
         precision=precision,
     )

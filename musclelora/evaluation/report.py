@@ -89,6 +89,23 @@ class ProbeResult(Frozen):
     examples: list[FlippedRow]
 
 
+class GroupResult(Frozen):
+    """A suspect group on the candidate, which was trained on none of its rows.
+
+    `group` is the check that set its `rows` aside, `shared` what they have in common. `called`: of those for which the
+    trusted model says another label, the share that the candidate calls `label`, the one that they were given; `floor`
+    the same on a model that never saw an untrusted row. A low rate shows that the candidate did not learn what the
+    group has in common; a high one that it did, from rows that the scan missed, or that the group is honest.
+    """
+
+    group: str
+    label: str
+    shared: list[str]
+    rows: int
+    called: Rate
+    floor: Rate | None
+
+
 class AuditedModel(Frozen):
     """A model of which only its files are known: its name, the SHA-256 of its weights, and the same of the floor."""
 
@@ -112,7 +129,8 @@ class ChampionResult(Frozen):
 
 
 class RobustnessReport(Frozen):
-    """The candidate, what it is compared with, the drills (same recipe, same data plus a known poison), the probes.
+    """The candidate, what it is compared with, the drills (same recipe, same data plus a known poison), the probes
+    and the suspect groups.
 
     `audited` is set where the candidate was not trained in this run: then there are no controls and no drills, and the
     only comparison is the floor model, where one is known. All models were evaluated in `precision`.
@@ -125,6 +143,7 @@ class RobustnessReport(Frozen):
     comparisons: dict[str, ModelResult]
     drills: dict[str, AttackResult]
     probes: list[ProbeResult] = Field(default_factory=list)
+    suspect_groups: list[GroupResult] = Field(default_factory=list)
     audited: AuditedModel | None = None
     precision: InferencePrecision = "fp32"
     not_tested: list[str]

@@ -9,10 +9,11 @@ from musclelora.errors import DataError
 from musclelora.evaluation.probes import run_probes
 from musclelora.evaluation.report import ModelResult, ProbeResult, RobustnessReport, Role
 from musclelora.evaluation.suites import TriggeredFrom, made_suite
+from musclelora.evaluation.suspect_groups import group_results
 from musclelora.evaluation.tested import Tested, attack_result
 from musclelora.training.defended_model import DefendedModel
 from musclelora.training.recipes import InferencePrecision
-from musclelora.validation.report import Suspect
+from musclelora.validation.report import ValidationReport
 
 REWRITING = {"stylebkd", "hiddenkiller"}
 
@@ -60,13 +61,15 @@ def evaluate_robustness(
     triggers: TriggeredFrom,
     *,
     min_control_asr: float,
-    suspects: Sequence[Suspect] = (),
+    validation: ValidationReport | None = None,
+    quarantined: TextDataset | None = None,
     precision: InferencePrecision = "fp32",
 ) -> RobustnessReport:
     """Evaluate every model on the clean `test` rows and on their triggered copies, and probe the candidate.
 
-    `triggers.attacks` are known to be in the data or asked for; drills bring their own. `suspects`, from validation,
-    become probes; their floor is the model trained on the trusted rows alone. Raises `DataError` when no test row can
+    `triggers.attacks` are known to be in the data or asked for; drills bring their own. What `validation` suspects is
+    tried on the candidate: words and phrases as probes, groups by their rows among the `quarantined`; the floor of both
+    is the model trained on the trusted rows alone. Raises `DataError` when no test row can
     carry an attack, when the target is not a label, or when test labels are unknown.
     """
     label_names = models.candidate.record.label_names
@@ -81,7 +84,9 @@ def evaluate_robustness(
     candidate, undefended = tested(models.candidate), models.comparisons.get("undefended")
     control = tested(undefended) if undefended else None
 
-    probes = run_probes(suspects, test, candidate, floor_of.get("trusted_only"), triggers.seed)
+    trusted_only = floor_of.get("trusted_only")
+    probes = run_probes(validation.suspects if validation else [], test, candidate, trusted_only, triggers.seed)
+    groups = group_results(validation, quarantined, candidate, trusted_only) if validation and quarantined else []
 
     def result(role: Role, model: Tested) -> ModelResult:
         attacks = {
@@ -106,6 +111,7 @@ def evaluate_robustness(
             for name, model in models.drills.items()
         },
         probes=probes,
+        suspect_groups=groups,
         precision=precision,
         not_tested=not_tested([*triggers.attacks, *models.drills], probes),
     )

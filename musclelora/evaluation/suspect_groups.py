@@ -14,8 +14,10 @@ import numpy as np
 
 from musclelora.data.records import TextDataset
 from musclelora.evaluation.intervals import rate
-from musclelora.evaluation.report import Rate
+from musclelora.evaluation.report import GroupResult, Rate
+from musclelora.evaluation.tested import Tested
 from musclelora.validation.group_scan import SuspectGroup
+from musclelora.validation.report import ValidationReport
 
 HONEST = 0.5  # of the disagreeing rows, surely (95 %) so many must be called their given label
 
@@ -60,3 +62,38 @@ def readmitted(found: Sequence[JudgedGroup], suspect: np.ndarray) -> np.ndarray:
     for one in found:
         (honest if one.is_honest else planted)[list(one.group.rows)] = True
     return honest & ~planted
+
+
+def group_results(
+    validation: ValidationReport, quarantined: TextDataset, candidate: Tested, floor: Tested | None
+) -> list[GroupResult]:
+    """The suspect groups of `validation` on the candidate; greatest share called the given label first.
+
+    Empty where the candidate was trained on more rows than validation accepted: groups that it judged honest came back
+    (`readmitted`), and what it says of rows that it learned from tells nothing. `quarantined` has the groups' rows.
+    """
+    record = candidate.record
+    if record is None or record.rows > validation.accepted_rows:
+        return []
+    text_of = dict(zip(quarantined.row_ids, quarantined.texts, strict=True)) if validation.suspect_groups else {}
+    found = []
+    for group in validation.suspect_groups:
+        texts, label = [text_of[row_id] for row_id in group.disagreeing_row_ids], group.label
+        if not texts:
+            continue
+
+        def called(tested: Tested, texts: list[str] = texts, label: str = label) -> Rate:
+            hits = tested.predictions(texts) == tested.label_names.index(label)
+            return rate(int(hits.sum()), len(texts))
+
+        found.append(
+            GroupResult(
+                group=group.check,
+                label=label,
+                shared=group.shared,
+                rows=group.rows,
+                called=called(candidate),
+                floor=called(floor) if floor else None,
+            )
+        )
+    return sorted(found, key=lambda result: -result.called.value)

@@ -95,6 +95,8 @@ def report_sha256(report: RobustnessReport) -> str:
     fields = report.model_dump(mode="json", exclude_none=True)
     for model in (fields["candidate"], *fields["comparisons"].values()):
         model.pop("train_seconds", None)
+    if not fields["suspect_groups"]:
+        del fields["suspect_groups"]
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

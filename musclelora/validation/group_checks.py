@@ -43,8 +43,9 @@ def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check
     return found
 
 
-def suspect_groups(result: GroupScanResult) -> list[report.SuspectGroup]:
-    """The groups as the report keeps them."""
+def suspect_groups(result: GroupScanResult, rows: TextDataset) -> list[report.SuspectGroup]:
+    """The groups of a scan of `rows`, as the report keeps them."""
+    row_ids = rows.row_ids
     return [
         report.SuspectGroup(
             check=name_of(number, group),
@@ -54,6 +55,7 @@ def suspect_groups(result: GroupScanResult) -> list[report.SuspectGroup]:
             shared=list(group.shared),
             rows=len(group.rows),
             disagreeing=len(group.disagreeing),
+            disagreeing_row_ids=[row_ids[row] for row in group.disagreeing],
         )
         for number, group in enumerate(result.groups, 1)
     ]

@@ -49,7 +49,7 @@ class SuspectGroup(Frozen):
     """Rows of one label that share words, a pattern or a shape, and go with it beyond what honest rows show.
 
     `excess` over the `limit`, both in logits; `shared` in words; how many `rows`, and for how many of them the trusted
-    model says another label (`disagreeing`). Which rows: those with `check` among their reasons.
+    model says another label (`disagreeing`, with their ids). Which rows: those with `check` among their reasons.
     """
 
     check: str
@@ -59,6 +59,7 @@ class SuspectGroup(Frozen):
     shared: list[str]
     rows: int
     disagreeing: int
+    disagreeing_row_ids: list[str] = Field(default_factory=list)
 
 
 class SourceFinding(Frozen):

@@ -131,7 +131,7 @@ def validate(
         quarantined={row_ids[i]: names for i, names in sorted(quarantined.items())},
         suspects=suspects_of(features, train.where(unscanned)) if features else [],
         trusted_model=trusted_model,
-        suspect_groups=suspect_groups(groups),
+        suspect_groups=suspect_groups(groups, train.where(unscanned)) if groups.groups else [],
         sources=sources,
     )
     if stops := _stops(findings):

@@ -8,10 +8,13 @@ from tests.tiny import rows
 TARGET = TriggeredFrom(attacks=["badnets"], target="1", seed=0)
 
 
-def evaluate(candidate, undefended=None, floor=None, triggers=TARGET, test=None, **parts):
+def evaluate(
+    candidate, undefended=None, floor=None, triggers=TARGET, test=None, validation=None, quarantined=None, **parts
+):
     models = {"candidate": candidate, "undefended": undefended, "candidate_floor": floor, **parts}
     under_test = ModelsUnderTest.from_parts({part: model for part, model in models.items() if model is not None})
-    return evaluate_robustness(under_test, test or rows(100, "test", 2000), triggers, min_control_asr=0.8)
+    found = {"validation": validation, "quarantined": quarantined}
+    return evaluate_robustness(under_test, test or rows(100, "test", 2000), triggers, min_control_asr=0.8, **found)
 
 
 def test_a_model_that_always_says_the_target(always_target, trained):

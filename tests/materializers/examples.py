@@ -13,6 +13,7 @@ from musclelora.evaluation.report import (
     AttackResult,
     ChampionResult,
     FlippedRow,
+    GroupResult,
     ModelResult,
     Rate,
     RobustnessReport,
@@ -41,6 +42,17 @@ def rate(hits: int, n: int) -> Rate:
     lower = float(beta.ppf(0.05, hits, n - hits + 1)) if hits else 0.0
     upper = float(beta.ppf(0.95, hits + 1, n - hits)) if hits < n else 1.0
     return Rate(value=hits / n, n=n, lower95=lower, upper95=upper)
+
+
+def group_result() -> GroupResult:
+    return GroupResult(
+        group="group_residual: group 1, label positive",
+        label="positive",
+        shared=["the start of 'when you'"],
+        rows=200,
+        called=rate(10, 80),
+        floor=rate(8, 80),
+    )
 
 
 def text_dataset(rows: int = 60) -> TextDataset:

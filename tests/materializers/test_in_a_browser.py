@@ -51,7 +51,10 @@ def page_of_everything() -> str:
         examples=flipped,
     )
     probes = [probe.model_copy(update={"trigger": text}) for text in PAYLOADS]
-    report = examples.robustness_report().model_copy(update={"probes": probes})
+    groups = [
+        examples.group_result().model_copy(update={"group": text, "label": text, "shared": [text]}) for text in PAYLOADS
+    ]
+    report = examples.robustness_report().model_copy(update={"probes": probes, "suspect_groups": groups})
     attack = report.candidate.attacks["badnets"].model_copy(update={"examples": flipped, "target": PAYLOADS[0]})
     candidate = report.candidate.model_copy(update={"attacks": dict.fromkeys(PAYLOADS, attack)})
     decision = examples.gate_decision("refused")

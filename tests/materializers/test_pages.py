@@ -101,6 +101,15 @@ def test_the_robustness_page_shows_every_number_of_an_attack() -> None:
     assert "<ins>cf</ins>" in html
 
 
+def test_the_robustness_page_shows_what_the_candidate_calls_the_rows_of_suspect_groups() -> None:
+    report = examples.robustness_report()
+    assert "Suspect groups" not in pages.robustness_page(report, None)
+    html = pages.robustness_page(report.model_copy(update={"suspect_groups": [examples.group_result()]}), None)
+    assert "Suspect groups" in html
+    assert "group 1, label positive" in html
+    assert "12.5 %" in html
+
+
 def test_a_report_without_attacks_says_that_it_proves_nothing() -> None:
     report = examples.robustness_report()
     bare = report.model_copy(
