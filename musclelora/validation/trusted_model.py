@@ -5,7 +5,7 @@ The same model teaches the guided recipes (`musclelora.training.contrastive`), a
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from musclelora.validation.sensitivity import Judged, lower_bound, right_of, sen
 from musclelora.validation.token_scan import EXTREME, SuspectFeature, scan_tokens
 
 FOLDS = 3  # each trains the encoder again
+_last: dict[tuple[Any, ...], np.ndarray] = {}  # what the last model said of the last rows
 
 
 class TrustedModel:
@@ -42,10 +43,7 @@ class TrustedModel:
         contrastive: Contrastive | None = None,
         seed: int = 0,
     ) -> None:
-        """Trains on the trusted rows, or takes the model of the same arguments that this process has trained before.
-
-        `contrastive` with 0 steps leaves the encoder as it is. Raises as `train_contrastive` does.
-        """
+        """`contrastive` with 0 steps leaves the encoder as it is."""
         self.backbone, self.trusted, self.seed = backbone, trusted, seed
         self.settings = contrastive or Contrastive()
         self._options: dict[str, Any] = {
@@ -55,8 +53,13 @@ class TrustedModel:
             "seed": seed,
             "bf16": computes_in_bf16("auto"),
         }
-        self._model = contrastive_model(trusted, **self._options)
         self.label_names = trusted.label_names
+
+    @cached_property
+    def _model(self) -> ContrastiveModel:
+        """Trained when it is first asked, unless this process has that of the same arguments. Raises as
+        `train_contrastive` does."""
+        return contrastive_model(self.trusted, **self._options)
 
     def states(self, texts: Sequence[str]) -> np.ndarray:
         """Shape [rows, hidden size], float32, of length 1."""
@@ -71,13 +74,30 @@ class TrustedModel:
         calls = engine.map(_probabilities, repeat(engine.share(self._model)), partitions)
         return np.concatenate(list(engine.results(calls)))
 
+    def said_of(self, rows: TextDataset, engine: Engine = LOCAL) -> np.ndarray:
+        """`probabilities` of the rows; those of the last rows are kept, for both scans and for what follows them."""
+        known = self.kept(rows)
+        if known is None:
+            known = self.probabilities(rows.texts, engine)
+            _last.clear()
+            _last[self._key(rows)] = known
+        return known
+
+    def kept(self, rows: TextDataset) -> np.ndarray | None:
+        """What this model said of the rows, if they were the last that any was asked about."""
+        return _last.get(self._key(rows))
+
+    def _key(self, rows: TextDataset) -> tuple[Any, ...]:
+        options = self._options | {"backbone": (self.backbone.location, self.backbone.sha256)}
+        return (rows.sha256, self.trusted.sha256, *options.values())
+
     def accuracy(self, rows: TextDataset) -> float:
         """Share of `rows` whose label the head predicts."""
         return self._model.accuracy(rows)
 
     def calibrated(self, rows: TextDataset, engine: Engine = LOCAL) -> np.ndarray:
         """P(given label = class), shape [rows, classes]: the head's, calibrated on the given labels one by one."""
-        return calibrate(self.probabilities(rows.texts, engine), rows.label_ids(self.label_names))
+        return calibrate(self.said_of(rows, engine), rows.label_ids(self.label_names))
 
     def record(self, held_out: TextDataset | None = None) -> TrustedModelRecord:
         """How often it is right: on `held_out` rows whose labels are known to be right, else cross-validated.
@@ -153,8 +173,8 @@ def calibrate(probabilities: np.ndarray, given: np.ndarray, learned: np.ndarray 
 class TokenScan:
     """The token scan with the trusted model as what is expected; the model is trained only when it is needed.
 
-    `held_out` are clean rows that the trusted model's accuracy is measured on, where there are any. What the trusted
-    model says of the last rows is kept, so that a scan without some of them reads none again.
+    `held_out` are clean rows that the trusted model's accuracy is measured on, where there are any. A scan without some
+    of the last rows reads none again.
     """
 
     backbone: Backbone
@@ -164,7 +184,6 @@ class TokenScan:
     seed: int = 0
     held_out: TextDataset | None = None
     engine: EngineConfig = ONE_PROCESS
-    _said: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def model(self) -> TrustedModel:
@@ -174,24 +193,17 @@ class TokenScan:
         return self.model.record(self.held_out)
 
     def probabilities(self, rows: TextDataset) -> np.ndarray:
-        if rows.sha256 in self._said:
-            return self._said[rows.sha256]
+        if (known := self.model.kept(rows)) is not None:
+            return known
         with running(self.engine) as engine:
-            return self._probabilities(rows, engine)
+            return self.model.said_of(rows, engine)
 
     def __call__(self, rows: TextDataset, *, without: np.ndarray | None = None) -> list[SuspectFeature]:
         names = self.model.label_names
         with running(self.engine) as engine:
-            said = self._probabilities(rows, engine)
+            said = self.model.said_of(rows, engine)
             if without is not None:
                 rows, said = rows.where(~without), said[~without]
             given = rows.label_ids(names)
             options: dict[str, Any] = {"seed": self.seed, "said": self.model.probabilities, "engine": engine}
             return scan_tokens(rows.texts, given, calibrate(said, given), names, **options)
-
-    def _probabilities(self, rows: TextDataset, engine: Engine) -> np.ndarray:
-        if rows.sha256 not in self._said:
-            said = self.model.probabilities(rows.texts, engine)
-            self._said.clear()
-            self._said[rows.sha256] = said
-        return self._said[rows.sha256]

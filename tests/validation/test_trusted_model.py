@@ -5,7 +5,10 @@ from scipy.stats import beta
 from musclelora.data.records import TrustedSet
 from musclelora.errors import DataError
 from musclelora.training import contrastive
+from musclelora.training.contrastive import ContrastiveModel
 from musclelora.training.recipes import Contrastive
+from musclelora.validation.config import GroupScanConfig
+from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.token_scan import EXTREME
 from musclelora.validation.trusted_model import TokenScan, TrustedModel, calibrate
@@ -56,11 +59,12 @@ def test_a_label_with_one_row_cannot_be_cross_validated(backbone):
 
 def test_the_same_arguments_train_once_and_a_recipe_gets_the_same_model(backbone, monkeypatch):
     first = TrustedModel(backbone, trusted_rows(), 32, contrastive=Contrastive(steps=1), seed=8)
+    states = first.states(rows(4).texts)
     monkeypatch.setattr(contrastive, "train_contrastive", lambda *_, **__: pytest.fail("trained again"))
     again = TrustedModel(backbone, trusted_rows(), 32, contrastive=Contrastive(steps=1), seed=8)
-    np.testing.assert_array_equal(again.states(rows(4).texts), first.states(rows(4).texts))
+    np.testing.assert_array_equal(again.states(rows(4).texts), states)
     with pytest.raises(pytest.fail.Exception):
-        TrustedModel(backbone, trusted_rows(), 32, contrastive=Contrastive(steps=1), seed=9)
+        TrustedModel(backbone, trusted_rows(), 32, contrastive=Contrastive(steps=1), seed=9).states(["a"])
 
 
 def test_frozen_means_that_the_encoder_is_as_delivered(backbone):
@@ -98,3 +102,23 @@ def test_calibration_follows_the_given_labels_and_knows_no_certainty():
 def test_a_scan_measures_its_model_on_the_held_out_rows(backbone):
     record = TokenScan(backbone, trusted_rows(), 32, FROZEN, held_out=rows(20)).record()
     assert (record.n, record.measured_on) == (20, "held-out rows")
+
+
+def test_both_scans_read_the_rows_once_and_other_rows_anew(backbone, monkeypatch):
+    read = []
+    probabilities = ContrastiveModel.probabilities
+    monkeypatch.setattr(
+        ContrastiveModel, "probabilities", lambda model, texts: read.append(len(texts)) or probabilities(model, texts)
+    )
+    data = rows(400)
+    tokens = TokenScan(backbone, trusted_rows(), 32, FROZEN, seed=8)
+    tokens(data)
+    said = tokens.probabilities(data)
+    GroupScan(backbone, trusted_rows(), 32, FROZEN, GroupScanConfig(enabled=True, redraws=10, max_groups=1), 8)(data)
+    assert read[0] == 400
+    assert 400 not in read[1:]  # besides, only the texts in which a suspect feature is tried out
+    np.testing.assert_array_equal(
+        said, TrustedModel(backbone, trusted_rows(), 32, contrastive=FROZEN, seed=8).kept(data)
+    )
+    assert TrustedModel(backbone, trusted_rows(), 32, contrastive=FROZEN, seed=9).kept(data) is None
+    assert tokens.model.kept(rows(399)) is None
