@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from musclelora.comparison.record import CLEAN, Cell, CellResult
 from musclelora.comparison.results import Comparison
-from musclelora.comparison.tables import Row, grouped
+from musclelora.comparison.tables import BROKEN_FLOOR, Row, grouped
 from musclelora.governance.tracking import (
     connect,
     ensure_experiment,
@@ -98,7 +98,8 @@ def _means(rows: list[Row]) -> dict[str, float]:
     }
     if len(floors) == len(rows):
         values["asr_floor"] = fmean(floors)
-        values["asr_above_floor"] = values["asr"] - values["asr_floor"]
+        if max(floors) <= BROKEN_FLOOR:  # from a broken model's floor nothing is measured
+            values["asr_above_floor"] = values["asr"] - values["asr_floor"]
     return values
 
 

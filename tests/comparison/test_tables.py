@@ -1,11 +1,14 @@
 """Rows, lines and tables from known cells."""
 
+from statistics import fmean
+
 import pytest
 
 from materializers.compare_page import comparison_page, plot
 from musclelora.comparison.record import CLEAN, Attacked, Cell, CellResult, Failure
 from musclelora.comparison.results import compared
 from musclelora.comparison.tables import Row, latex, lines_of, markdown
+from musclelora.comparison.tracking import _means
 from musclelora.evaluation.intervals import rate
 from musclelora.training.backbone import Backbone
 from musclelora.training.presets import resolve_recipe
@@ -64,6 +67,14 @@ def test_floors_come_from_the_clean_cell_and_trusted_only_is_its_own():
         ("trusted-only", "badnets"): (0.4, 0.4),
     }
     assert {row.seconds for row in comparison.rows} == {12.0}
+
+
+def test_mlflow_measures_nothing_from_a_broken_floor():
+    sound = compared("it", RESULTS, []).rows
+    assert _means(sound)["asr_above_floor"] == pytest.approx(fmean(row.asr - row.floor for row in sound))
+    broken = [row.model_copy(update={"floor": 0.51}) if row.attack == "badnets" else row for row in sound]
+    assert "asr_floor" in _means(broken)
+    assert "asr_above_floor" not in _means(broken)
 
 
 def test_a_line_has_means_the_worst_attack_and_its_bounds():
