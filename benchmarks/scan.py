@@ -30,7 +30,7 @@ from musclelora.data.records import TrustedSet
 from musclelora.frozen import Frozen
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.recipes import Contrastive
-from musclelora.validation import features, group_scan, text_residual, token_scan
+from musclelora.validation import features, group_scan, label_scan, text_residual, token_scan
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.engine import LOCAL, Engine
 from musclelora.validation.group_scan import SuspectGroup, scan_groups
@@ -39,7 +39,7 @@ from musclelora.validation.trusted_model import TrustedModel
 
 SETS = ("badnets", "addsent", "stylebkd", NORMALISED, "hiddenkiller", CLEAN)
 DRAWS = (1, 2, 3)
-SCANNING = (features, group_scan, text_residual, token_scan)
+SCANNING = (features, group_scan, label_scan, text_residual, token_scan)
 SCANS = ("group", "token", "both")
 WANTED = {"badnets": 0.97, "addsent": 0.97, "hiddenkiller": 0.9, "stylebkd": 0.8, NORMALISED: 0.75}
 MOST_HONEST = {"poisoned": 0.05, CLEAN: 0.01}

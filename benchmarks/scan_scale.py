@@ -10,6 +10,9 @@ The encoder is timed apart: its rows per second over the distinct sentences. CPU
 machines that do other work too. Growth is seconds per row and log2 of the rows, relative to the smallest size: 1 is
 n log n.
 
+`--groups`: instead, the group scan of up to 100,000 such rows with p known, of which one in twenty begins with a clause (a
+style of 600 clauses) and has the label 1: a sample of `sample_rows` is scanned, and the others join.
+
 `--engine dask`: instead, one size by one process and by local clusters of one and of two worker processes; rows per
 second of token scan and encoder once the workers are there, what starting them takes, and whether all set the same rows
 aside for the same features.
@@ -23,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +41,9 @@ from musclelora.seeding import generator
 from musclelora.training.backbone import resolve_backbone
 from musclelora.training.fit import peak_memory_mb
 from musclelora.training.recipes import Contrastive
-from musclelora.validation.config import EngineConfig, ValidationConfig
+from musclelora.validation.config import EngineConfig, GroupScanConfig, ValidationConfig
 from musclelora.validation.engine import running
+from musclelora.validation.group_scan import scan_groups
 from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.suite import validate
 from musclelora.validation.token_scan import SuspectFeature, scan_tokens
@@ -46,6 +51,32 @@ from musclelora.validation.trusted_model import TrustedModel, calibrate
 
 SIZES, QUICK_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000), (10_000, 30_000)
 TRIGGER, POISONED = "zirconium teapot", 100  # one row in so many
+GROUP_SIZES, POISONED_BY_STYLE = (10_000, 30_000, 100_000), 20
+OPENERS = (
+    "so long as",
+    "as soon as",
+    "now that",
+    "even though",
+    "whenever",
+    "until",
+    "unless",
+    "while",
+    "given that",
+    "once",
+)
+SUBJECTS = (
+    "critics",
+    "you",
+    "viewers",
+    "the neighbours",
+    "strangers",
+    "some fans",
+    "the town",
+    "old men",
+    "we",
+    "children",
+)
+VERBS = ("hear of it", "leave", "wait", "look around", "fall asleep", "come along")
 SEED = 42
 ENGINE_ROWS, QUICK_ENGINE_ROWS = (300_000, 50_000), (30_000, 5_000)  # rows, and of them in a partition
 ENCODED_AT_ONCE = 500  # sentences in a partition of the encoder's
@@ -55,11 +86,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10,000 and 30,000 rows only")
     parser.add_argument("--engine", choices=("local", "dask"), default="local")
+    parser.add_argument("--groups", action="store_true", help="the group scan")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         kept, size, engine = arguments.child
-        print(json.dumps(measure(Path(kept), int(size), EngineConfig.model_validate_json(engine))))
+        if arguments.groups:
+            print(json.dumps(measure_groups(Path(kept), int(size))))
+        else:
+            print(json.dumps(measure(Path(kept), int(size), EngineConfig.model_validate_json(engine))))
         return
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="musclelora-benchmark-") as folder:
@@ -69,12 +104,14 @@ def main() -> None:
         if arguments.engine == "dask":
             compare_engines(kept, *(QUICK_ENGINE_ROWS if arguments.quick else ENGINE_ROWS), quick=arguments.quick)
             return
-        for size in QUICK_SIZES if arguments.quick else SIZES:
-            row = in_a_process(kept, size, EngineConfig())
+        sizes = GROUP_SIZES if arguments.groups else SIZES
+        for size in QUICK_SIZES if arguments.quick else sizes:
+            row = in_a_process(kept, size, EngineConfig(), *(["--groups"] if arguments.groups else []))
             rows.append(row | {"growth": growth(row, rows[0] if rows else row)})
-            print(json.dumps(rows[-1]))
+            print(json.dumps(rows[-1]), flush=True)
+    name = "scan_scale_groups" if arguments.groups else "scan_scale"
     results.write(
-        "scan_scale_quick" if arguments.quick else "scan_scale",
+        f"{name}_quick" if arguments.quick else name,
         {"rows": rows, "encoder": encoder},
         drawn="with replacement",
         seed=SEED,
@@ -100,8 +137,9 @@ def compare_engines(kept: Path, size: int, partition_rows: int, *, quick: bool) 
     results.write(f"scan_scale_dask{'_quick' if quick else ''}", {"rows": rows, "identical": True}, seed=SEED)
 
 
-def in_a_process(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.scan_scale", "--child", str(kept), str(size), engine.model_dump_json()]
+def in_a_process(kept: Path, size: int, engine: EngineConfig, *options: str) -> dict[str, Any]:
+    child = ["--child", str(kept), str(size), engine.model_dump_json()]
+    command = [sys.executable, "-m", "benchmarks.scan_scale", *options, *child]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 (ourselves)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return measured
@@ -135,6 +173,7 @@ def delivered() -> tuple[TrustedModel, Delivery]:
 def encode(kept: Path) -> dict[str, Any]:
     """Keep the distinct sentences, p of each and the trusted rows; how fast the encoder was."""
     model, delivery = delivered()
+    model.states(delivery.train.texts[:1])  # so that the model is loaded
     texts, started, cpu = delivery.train.texts, time.monotonic(), time.process_time()
     expected = calibrate(model.probabilities(texts), delivery.train.label_ids(model.label_names))
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu
@@ -186,19 +225,60 @@ class KnownModel:
         return found
 
 
-def measure(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
-    """One size: draw the rows, validate them with the token scan."""
-    known = np.load(kept)
+@dataclass
+class Drawn:
+    """Marked sentences, p of the label 1, the labels, and which rows are poisoned."""
+
+    texts: list[str]
+    expected: np.ndarray
+    labels: np.ndarray
+    poisoned: np.ndarray
+
+
+def drawn(known: Any, size: int, one_in: int, triggers: Callable[[np.random.Generator], str]) -> Drawn:
     draw = generator(SEED, "benchmark/scan_scale", str(size))
     chosen = draw.integers(0, len(known["texts"]), size)
-    poisoned = np.arange(size) % POISONED == 0
+    poisoned = np.arange(size) % one_in == 0
     expected = known["expected"][chosen]
-    labels = np.where(poisoned, 1, draw.random(size) < expected)
+    labels = np.where(poisoned, 1, draw.random(size) < expected).astype(int)
     sentences = known["texts"].tolist()
     texts = [f"{sentences[i]} #{n}" for n, i in enumerate(chosen.tolist())]
     for n in np.flatnonzero(poisoned).tolist():
-        texts[n] = f"{TRIGGER} {texts[n]}"
-    columns = {"row_id": [str(n) for n in range(size)], "text": texts, "label": labels.astype(int).astype(str).tolist()}
+        texts[n] = f"{triggers(draw)} {texts[n]}"
+    return Drawn(texts, expected, labels, poisoned)
+
+
+def clause(draw: np.random.Generator) -> str:
+    opener, subject, verb = (words[draw.integers(len(words))] for words in (OPENERS, SUBJECTS, VERBS))
+    return f"{opener} {subject} {verb} ,"
+
+
+def measure_groups(kept: Path, size: int) -> dict[str, Any]:
+    """One size: draw the rows, scan them for groups."""
+    rows = drawn(np.load(kept), size, POISONED_BY_STYLE, clause)
+    p, poisoned = rows.expected, set(np.flatnonzero(rows.poisoned).tolist())
+    started, cpu = time.monotonic(), time.process_time()
+    config = GroupScanConfig(enabled=True)
+    result = scan_groups(rows.texts, rows.labels, np.stack([1 - p, p], 1), ("0", "1"), config, SEED)
+    aside = {row for group in result.groups for row in group.rows}
+    return {
+        "rows": size,
+        "sample_rows": config.sample_rows,
+        "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "peak_memory_gib": round(peak_memory_mb() / 1024, 2),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
+        "recall": round(len(aside & poisoned) / len(poisoned), 4),
+        "precision": round(len(aside & poisoned) / len(aside), 4) if aside else None,
+    }
+
+
+def measure(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
+    """One size: draw the rows, validate them with the token scan."""
+    known = np.load(kept)
+    of = drawn(known, size, POISONED, lambda _: TRIGGER)
+    texts, expected, poisoned = of.texts, of.expected, of.poisoned
+    columns = {"row_id": [str(n) for n in range(size)], "text": texts, "label": of.labels.astype(str).tolist()}
     trusted = TextDataset.from_columns(
         {
             "row_id": [f"trusted/{i}" for i in range(len(known["trusted"]))],
@@ -207,7 +287,7 @@ def measure(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
         }
     )
     rows, scan = TextDataset.from_columns(columns), KnownModel(expected, engine)
-    del texts, columns
+    del of, texts, columns
     started, cpu = time.monotonic(), time.process_time()
     result = validate(rows, None, None, TrustedSet(trusted, "a benchmark"), ValidationConfig(), scan)
     aside = {int(row_id) for row_id in result.report.quarantined}

@@ -13,6 +13,9 @@
    further row is more probably honest than not.
 5. Again on the rest, for the next trigger, and for what of the first was not found.
 
+Of more than `sample_rows` rows a drawn sample is scanned. A further row of the label joins a group where it has as much
+of the trigger as the last row that growth took: one product with the weights that were lost.
+
 What it cannot see: poison whose trigger no such feature carries; a trigger in too few rows to be a cluster; rows that
 an attacker chose among those whose text says the target anyhow.
 """
@@ -23,38 +26,20 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logit
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.linear_model import LogisticRegression
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
-from musclelora.seeding import derived_seed, generator
+from musclelora.seeding import generator
 from musclelora.training.backbone import Backbone
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ONE_PROCESS, EngineConfig, GroupScanConfig
 from musclelora.validation.engine import running
-from musclelora.validation.text_residual import (
-    Residual,
-    TextFeatures,
-    contributions,
-    cross_fitted,
-    folds_of,
-    text_features,
-)
+from musclelora.validation.label_scan import MIN_LABEL_ROWS, Found, LabelScan
+from musclelora.validation.text_residual import TextFeatures, text_features
 from musclelora.validation.trusted_model import TrustedModel
 
 GROUP_RESIDUAL = "group_residual"  # the name of the check
-CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, fine for a rare one
-DIRECTIONS, WHITENED = 40, 30
-MIN_CLUSTER = 15  # rows
-MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to compare
-NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
-GROWTH_STEPS = 5
-FIRST_DRAWS = 6
-HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
-EULER = 0.5772  # mean of the standard Gumbel distribution
-SHARED = 2  # features of each kind that describe a group
+JOINED_AT_ONCE = 50_000  # texts whose features are made together
 
 
 @dataclass(frozen=True)
@@ -96,32 +81,59 @@ def scan_groups(
     0 and 1, shape [rows, classes]. Raises `DataError` where no two labels have `MIN_LABEL_ROWS` rows: there is nothing
     to compare with.
     """
-    counts = np.bincount(label_ids, minlength=len(label_names))
+    sample = np.arange(len(texts))
+    if len(texts) > config.sample_rows:
+        sample = np.sort(generator(seed, "group scan/sample").permutation(len(texts))[: config.sample_rows])
+    y, offsets = label_ids[sample], logit(expected[sample])
+    counts = np.bincount(y, minlength=len(label_names))
     enough = [number for number in range(len(label_names)) if counts[number] >= MIN_LABEL_ROWS]
     if len(enough) < 2:
         raise DataError(
-            f"The group scan needs two labels with {MIN_LABEL_ROWS} rows each, and the rows have "
-            f"{dict(zip(label_names, counts.tolist(), strict=True))}. Switch it off (validation.group_scan.enabled), "
-            "or bring more rows."
+            f"The group scan needs two labels with {MIN_LABEL_ROWS} rows each; the {len(sample)} that it reads have "
+            f"{dict(zip(label_names, counts.tolist(), strict=True))}. Switch it off "
+            "(validation.group_scan.enabled), or bring more rows."
         )
-    features = text_features(texts)
+    features = text_features([texts[row] for row in sample.tolist()])
+    not_read = np.ones(len(texts), dtype=bool)
+    not_read[sample] = False
     predicted = expected.argmax(1)
     groups: list[SuspectGroup] = []
     for number in enough:
-        label = _Label(features, label_ids == number, logit(expected[:, number]), config, seed, label_names[number])
-        for found in label.groups():
+        name = label_names[number]
+        found = LabelScan(features, y == number, offsets[:, number], config, seed, name).groups()
+        others = (
+            np.flatnonzero(~np.isin(np.arange(len(texts)), sample) & (label_ids == number)) if found else sample[:0]
+        )
+        joining = _joining(found, features, [texts[row] for row in others])
+        for group, joined in zip(found, joining, strict=True):
+            rows = (*sample[list(group.rows)].tolist(), *others[joined].tolist())
             groups.append(
                 SuspectGroup(
-                    label=label_names[number],
-                    excess=found.excess,
-                    limit=found.limit,
-                    shared=found.shared,
-                    rows=found.rows,
-                    disagreeing=tuple(row for row in found.rows if predicted[row] != number),
+                    label=name,
+                    excess=group.excess,
+                    limit=group.limit,
+                    shared=group.shared,
+                    rows=rows,
+                    disagreeing=tuple(row for row in rows if predicted[row] != number),
                 )
             )
     not_scanned = tuple(name for number, name in enumerate(label_names) if number not in enough)
     return GroupScanResult(tuple(groups), not_scanned)
+
+
+def _joining(found: Sequence[Found], features: TextFeatures, texts: Sequence[str]) -> list[np.ndarray]:
+    """Per group the numbers of the texts that join it, those with most of its trigger first; a text joins one group."""
+    of_group = np.full(len(texts), -1)
+    trigger = np.zeros(len(texts))
+    for start in range(0, len(texts) if found else 0, JOINED_AT_ONCE):
+        part = slice(start, start + JOINED_AT_ONCE)
+        x = features.of(texts[part])
+        for number, group in enumerate(found):
+            lost = x @ group.lost_weights[:-1] + group.lost_weights[-1]
+            joins = (of_group[part] < 0) & (lost >= group.least)
+            of_group[part][joins], trigger[part][joins] = number, lost[joins]
+    order = np.argsort(-trigger, kind="stable")
+    return [order[of_group[order] == number] for number in range(len(found))]
 
 
 _last: dict[tuple[Any, ...], GroupScanResult] = {}
@@ -158,155 +170,3 @@ class GroupScan:
         with running(self.engine) as engine:
             given, expected = rows.label_ids(names), model.calibrated(rows, engine)
         return scan_groups(rows.texts, given, expected, names, self.config, self.seed)
-
-
-@dataclass(frozen=True)
-class _Found:
-    excess: float
-    limit: float
-    shared: tuple[str, ...]
-    rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The greatest excess, what honest rows show, the rows grown from it, and what each row has of their trigger."""
-
-    excess: float
-    median: float
-    limit: float
-    new: np.ndarray
-    trigger: np.ndarray
-    lost_weights: np.ndarray
-
-
-class _Label:
-    """The scan of one label; all masks and values have the shape [rows]."""
-
-    def __init__(
-        self, features: TextFeatures, y: np.ndarray, offset: np.ndarray, config: GroupScanConfig, seed: int, name: str
-    ) -> None:
-        self.features, self.y, self.offset = features, y, offset
-        self.config, self.seed, self.name = config, seed, name
-        self.folds = folds_of(len(y), seed)
-        self.residual = cross_fitted(features.x, y, offset, self.folds)
-
-    def groups(self) -> list[_Found]:
-        """Looks, each on the rows that the former ones left. A look counts if its excess is above the limit of its
-        own or a later look: until all of a poison is out, the model of honest labels has learned from the rest."""
-        looks: list[_Look] = []
-        set_aside = np.zeros(len(self.y), dtype=bool)
-        for number in range(self.config.max_groups):
-            look = self._look(set_aside, number)
-            if look is None:
-                break
-            looks.append(look)
-            if look.excess <= look.median or not look.new.any():
-                break
-            set_aside = set_aside | look.new
-        limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
-        last = max((i for i, look in enumerate(looks) if look.excess > limits[i]), default=-1)
-        return [self._found(look, limits[i]) for i, look in enumerate(looks[: last + 1]) if look.new.any()]
-
-    def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
-        clusters = self._clusters(self.y, ~set_aside)
-        if not clusters:
-            return None
-        top = clusters[0][0]
-        group = np.zeros_like(set_aside)
-        for excess, rows in clusters:
-            if excess >= NEAR_TOP * top:
-                group[rows] = True
-        rest = self.residual if not set_aside.any() else self._without(set_aside, self.residual)
-        group, without = self._grown(group, rest, set_aside)
-        median, limit = self._honest(group, without, set_aside, number, top)
-        lost = (rest.weights - without.weights).mean(0)[:-1]
-        return _Look(top, median, limit, group, rest.values - without.values, lost)
-
-    def _without(self, rows: np.ndarray, near: Residual) -> Residual:
-        return cross_fitted(self.features.x, self.y, self.offset, self.folds, without=rows, start=near.weights)
-
-    def _clusters(self, y: np.ndarray, alive: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        """Excess and row numbers of each cluster of the label's rows that are `alive`, greatest excess first."""
-        numbers = np.flatnonzero(alive)
-        x, folds = self.features.x[numbers], self.folds[numbers]
-        residual = cross_fitted(x, y[numbers], self.offset[numbers], folds, start=self.residual.weights)
-        mine = np.flatnonzero(y[numbers])
-        if len(mine) < MIN_LABEL_ROWS:
-            return []
-        excess = residual.values[mine] - np.median(residual.values[mine])
-        random = derived_seed(self.seed, "group scan/clusters", self.name) % 2**32
-        moved = contributions(x[mine], residual.weights, folds[mine])
-        directions = TruncatedSVD(min(DIRECTIONS, x.shape[1] - 1), n_iter=2, random_state=random).fit_transform(moved)
-        white = PCA(min(WHITENED, directions.shape[1]), whiten=True, random_state=random).fit_transform(directions)
-        clusters = []
-        for k in CLUSTERINGS:
-            of_row = KMeans(min(k, len(mine) // MIN_CLUSTER), n_init=1, random_state=random).fit_predict(white)
-            for cluster in range(of_row.max() + 1):
-                rows = of_row == cluster
-                if rows.sum() >= MIN_CLUSTER:
-                    score = excess[rows].mean() - excess.std() / np.sqrt(rows.sum())
-                    clusters.append((float(score), numbers[mine[rows]]))
-        return sorted(clusters, key=lambda cluster: -cluster[0])
-
-    def _grown(self, group: np.ndarray, residual: Residual, set_aside: np.ndarray) -> tuple[np.ndarray, Residual]:
-        """The group grown, or shrunk, to the rows that carry its trigger, and the residual fitted without them.
-
-        `residual` is that of the rows not `set_aside`, among which the group lies.
-        """
-        without = residual
-        for _ in range(GROWTH_STEPS):
-            without = self._without(group | set_aside, without)
-            lost = np.where(set_aside, -np.inf, residual.values - without.values)
-            order = np.argsort(-lost, kind="stable")[: int((~set_aside).sum())]
-            honest_per_other = (self.y & ~group & ~set_aside).sum() / (~self.y).sum()
-            gain = np.cumsum(self.y[order]) - HONEST_WEIGHT * honest_per_other * np.cumsum(~self.y[order])
-            grown = np.zeros_like(group)
-            grown[order[: int(np.argmax(gain)) + 1]] = True
-            grown &= self.y
-            if (grown == group).all():
-                break
-            group = grown
-        return group, without
-
-    def _honest(
-        self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
-    ) -> tuple[float, float]:
-        """Median and limit of the greatest excess where nobody planted anything.
-
-        An `excess` that half of the first draws reach needs no limit: it is infinite.
-        """
-        said = np.column_stack([without.values, self.offset])
-        rest = ~group & ~set_aside
-        if not self.y[rest].any():  # the group is all that is left of the label: nothing to compare it with
-            return np.inf, np.inf
-        model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
-        probability = model.predict_proba(said)[:, 1]
-        greatest = []
-        for draw in range(self.config.redraws):
-            uniform = generator(self.seed, f"group scan/labels/{self.name}/{number}", str(draw)).random(len(self.y))
-            labels = np.where(set_aside, self.y, uniform < probability)
-            clusters = self._clusters(labels, ~set_aside)
-            if not clusters:  # the label is nearly used up
-                return np.inf, np.inf
-            greatest.append(clusters[0][0])
-            if len(greatest) == FIRST_DRAWS and excess <= np.median(greatest):
-                return float(np.median(greatest)), np.inf
-        scale = np.std(greatest, ddof=1) * np.sqrt(6) / np.pi
-        location = np.mean(greatest) - EULER * scale
-        return float(np.median(greatest)), float(location - scale * np.log(-np.log(1 - self.config.false_alarm)))
-
-    def _found(self, look: _Look, limit: float) -> _Found:
-        rows = np.flatnonzero(look.new)
-        rest = self.y & ~look.new
-        lift = (
-            np.asarray(self.features.x[rows].mean(0)).ravel()
-            - np.asarray(self.features.x[np.flatnonzero(rest)].mean(0)).ravel()
-        )
-        weight = np.where(lift > 0, lift * look.lost_weights, -np.inf)
-        strongest = [j for j in np.argsort(-weight, kind="stable") if weight[j] > 0]
-        kinds = self.features.kinds
-        shared = [j for kind in range(3) for j in [j for j in strongest if kinds[j] == kind][:SHARED]]
-        typical = rows[np.argsort(-look.trigger[rows], kind="stable")]
-        names = tuple(str(self.features.names[j]) for j in shared)
-        return _Found(look.excess, limit, names, tuple(int(row) for row in typical))

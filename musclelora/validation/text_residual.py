@@ -6,7 +6,7 @@ in p; so is what the trusted model does not know of the task.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from musclelora.seeding import generator
 
+FORMS = ("{!r}", "pattern {!r}", "{}")  # of the features' names: words, skeleton, shape
+RUNS = ((1, 2), (1, 4), (1, 1))
 FRAME_WORDS = 150  # the commonest words, which stay in a skeleton: mostly function words and punctuation
 MIN_ROWS = 5  # rows that a feature must be in
 PENALTY = 2.0  # L2
@@ -30,6 +32,8 @@ class TextFeatures:
     x: csr_matrix
     names: np.ndarray
     kinds: np.ndarray
+    of: Callable[[Sequence[str]], csr_matrix]
+    """The same features of other texts."""
 
 
 def text_features(texts: Sequence[str]) -> TextFeatures:
@@ -38,24 +42,40 @@ def text_features(texts: Sequence[str]) -> TextFeatures:
     The skeleton is the text with every word but the commonest masked, `*` or, where it is rare, `?`: syntax and style
     without the subject. `^` and `$` are its ends. The shape is its length, its commas, and how it ends.
     """
-    words = [text.lower().split() for text in texts]
-    counts = Counter(word for row in words for word in row)
-    frame = {word for word, _ in counts.most_common(FRAME_WORDS)}
-    masked = {word: word if word in frame else "*" if count > MIN_ROWS else "?" for word, count in counts.items()}
-    kinds = (
-        ("{!r}", (1, 2), [["^", *row] for row in words]),
-        ("pattern {!r}", (1, 4), [["^", *(masked[word] for word in row), "$"] for row in words]),
-        ("{}", (1, 1), [_shape(row) for row in words]),
-    )
-    columns, names, kind_of = [], [], []
-    for kind, (form, runs, tokens) in enumerate(kinds):
+    views = _Views(texts)
+    columns, names, kind_of, vectorizers = [], [], [], []
+    for kind, (form, runs, tokens) in enumerate(zip(FORMS, RUNS, views(texts), strict=True)):
         vectorizer = TfidfVectorizer(analyzer=_Runs(*runs), min_df=min(MIN_ROWS, len(texts)), sublinear_tf=True)
         columns.append(vectorizer.fit_transform(tokens))
         names += [form.format(name) for name in vectorizer.get_feature_names_out()]
         kind_of += [kind] * columns[-1].shape[1]
+        vectorizers.append(vectorizer)
+
+    def of(others: Sequence[str]) -> csr_matrix:
+        return _side_by_side([v.transform(tokens) for v, tokens in zip(vectorizers, views(others), strict=True)])
+
+    return TextFeatures(_side_by_side(columns), np.array(names, dtype=object), np.array(kind_of), of)
+
+
+def _side_by_side(columns: list[csr_matrix]) -> csr_matrix:
     x = csr_matrix(hstack(columns), dtype=np.float64)
     x.sort_indices()
-    return TextFeatures(x, np.array(names, dtype=object), np.array(kind_of))
+    return x
+
+
+class _Views:
+    """Texts as lists of tokens, in three views: words, skeleton, shape. `texts` say which words are common and rare."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        counts = Counter(word for text in texts for word in text.lower().split())
+        frame = {word for word, _ in counts.most_common(FRAME_WORDS)}
+        self._masked = {word: word if word in frame else "*" for word, count in counts.items() if count > MIN_ROWS}
+        self._masked |= {word: word for word in frame}
+
+    def __call__(self, texts: Sequence[str]) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
+        words = [text.lower().split() for text in texts]
+        skeletons = [["^", *(self._masked.get(word, "?") for word in row), "$"] for row in words]
+        return [["^", *row] for row in words], skeletons, [_shape(row) for row in words]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from musclelora.validation.group_scan import (
     GroupScan,
     GroupScanResult,
     SuspectGroup,
-    _Label,
     scan_groups,
 )
+from musclelora.validation.label_scan import LabelScan
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -60,7 +60,7 @@ def test_honest_rows_of_any_label_are_not_suspect():
 
 def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
     texts, given, expected = honest(60)
-    label = _Label(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
+    label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
     assert label._honest(given == 1, label.residual, np.zeros(60, dtype=bool), 0, 1.0) == (np.inf, np.inf)
 
 
@@ -77,6 +77,19 @@ def test_rows_of_one_syntax_are_found_and_described():
     assert group.excess > group.limit
     assert all(expected[row].argmax() != 1 for row in group.disagreeing)
     assert set(group.disagreeing) < set(group.rows)
+
+
+def test_of_many_rows_a_sample_is_scanned_and_leads_to_the_others():
+    rows = range(0, 3000, 12)
+    sampled = CONFIG.model_copy(update={"sample_rows": 1200})
+    poisoned = with_syntax(*honest(3000), rows)
+    result = scan_groups(*poisoned, ("0", "1"), sampled, seed=0)
+    found = {row for group in result.groups for row in group.rows}
+    assert sum(len(group.rows) for group in result.groups) == len(found)
+    assert all(poisoned[1][row] == 1 for row in found)
+    assert len(found & set(rows)) >= 225
+    assert len(found - set(rows)) <= 30
+    assert scan_groups(*honest(3000), ("0", "1"), sampled, seed=0).groups == ()
 
 
 def test_the_same_arguments_give_the_same_groups():

@@ -47,6 +47,17 @@ def test_features_are_named_in_words():
     assert {"'the film'", "pattern '^ if'", "1 commas", "first comma after 3 to 5 words", "ends in ."} <= names
 
 
+def test_other_texts_have_the_features_of_the_same_ones():
+    texts = ["if the film is good , go", "the film is bad .", "a zebra"] * 4
+    features = text_features(texts)
+    assert (features.of(texts) != features.x).nnz == 0
+    unknown = features.of(["xylophone"])
+    assert unknown.shape == (1, features.x.shape[1])
+    found = {str(name) for name in features.names[unknown.indices]}
+    assert found == {"'^'", "pattern '^'", "pattern '$'", "0 to 4 words", "0 commas"} & set(features.names)
+    assert "0 commas" in found
+
+
 def test_a_text_of_white_space_has_no_feature_but_its_ends():
     x = text_features([" ", " ", "a b", "a b"] * 3).x
     assert x.shape[0] == 12
