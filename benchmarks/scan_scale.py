@@ -10,8 +10,8 @@ The encoder is timed apart: its rows per second over the distinct sentences. CPU
 machines that do other work too. Growth is seconds per row and log2 of the rows, relative to the smallest size: 1 is
 n log n.
 
-`--groups`: instead, the group scan of up to 100,000 such rows with p known, of which one in twenty begins with a clause (a
-style of 600 clauses) and has the label 1: a sample of `sample_rows` is scanned, and the others join.
+`--groups`: instead, the group scan of up to 100,000 such rows with p known, of which one in twenty begins with a clause
+(a style of 600 clauses) and has the label 1: a sample of `sample_rows` is scanned, and the others join.
 
 `--engine dask`: instead, one size by one process and by local clusters of one and of two worker processes; rows per
 second of token scan and encoder once the workers are there, what starting them takes, and whether all set the same rows
@@ -76,7 +76,7 @@ SUBJECTS = (
     "we",
     "children",
 )
-VERBS = ("hear of it", "leave", "wait", "look around", "fall asleep", "come along")
+VERBS = "hear of it,leave,wait,look around,fall asleep,come along".split(",")
 SEED = 42
 ENGINE_ROWS, QUICK_ENGINE_ROWS = (300_000, 50_000), (30_000, 5_000)  # rows, and of them in a partition
 ENCODED_AT_ONCE = 500  # sentences in a partition of the encoder's
