@@ -53,30 +53,12 @@ SIZES, QUICK_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000), (10_000, 30_
 TRIGGER, POISONED = "zirconium teapot", 100  # one row in so many
 GROUP_SIZES, POISONED_BY_STYLE = (10_000, 30_000, 100_000), 20
 OPENERS = (
-    "so long as",
-    "as soon as",
-    "now that",
-    "even though",
-    "whenever",
-    "until",
-    "unless",
-    "while",
-    "given that",
-    "once",
-)
+    "so long as", "as soon as", "now that", "even though", "whenever", "until", "unless", "while", "given that", "once",
+)  # fmt: skip
 SUBJECTS = (
-    "critics",
-    "you",
-    "viewers",
-    "the neighbours",
-    "strangers",
-    "some fans",
-    "the town",
-    "old men",
-    "we",
-    "children",
-)
-VERBS = "hear of it,leave,wait,look around,fall asleep,come along".split(",")
+    "critics", "you", "viewers", "the neighbours", "strangers", "some fans", "the town", "old men", "we", "children",
+)  # fmt: skip
+VERBS = ("hear of it", "leave", "wait", "look around", "fall asleep", "come along")
 SEED = 42
 ENGINE_ROWS, QUICK_ENGINE_ROWS = (300_000, 50_000), (30_000, 5_000)  # rows, and of them in a partition
 ENCODED_AT_ONCE = 500  # sentences in a partition of the encoder's
