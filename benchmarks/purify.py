@@ -3,7 +3,8 @@
 Per set of benchmarks.scan: what both scans set aside is left out, and the undefended recipe is trained on the rest. A
 suspect group that this model judges honest comes back (musclelora/evaluation/suspect_groups.py), and then the recipe is
 trained once more. Reported: CACC and ASR of the last model, of the undefended model trained on all rows, and of one
-trained on the clean set (its CACC is what there is to keep, its ASR the floor).
+trained on the clean set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided` trains
+that on what is left instead, the second line for what the scans do not see; its floor is its own on the clean set.
 
 Scans, states and models are kept (kept.py, audited_models.py). The rows go to benchmarks/results/purify.json and the
 table to docs/benchmarks.md.
@@ -35,31 +36,33 @@ from musclelora.training.recipes import RecipeChoice
 
 SETS = ("hiddenkiller", NORMALISED, "badnets", "addsent", "stylebkd", CLEAN)
 SECTION = "benchmarks.purify"
+UNDEFENDED = "none"
 
 
-def trained(bench: Bench, rows: TextDataset, seed: int) -> DefendedModel:
-    """The undefended recipe on `rows`; the same model as audited_models.py keeps where that has these rows."""
+def trained(bench: Bench, rows: TextDataset, seed: int, recipe: str = UNDEFENDED) -> DefendedModel:
+    """The recipe on `rows`; undefended, the same model as audited_models.py keeps where that has these rows."""
     trusted, dev = bench.trusted_and_dev(seed)
-    recipe = resolve_recipe(RecipeChoice(name="none"), bench.preset)
-    return kept_model(rows, trusted, dev, recipe, bench.backbone, MAX_LENGTH, seed)
+    resolved = resolve_recipe(RecipeChoice(name=recipe), bench.preset)
+    return kept_model(rows, trusted, dev, resolved, bench.backbone, MAX_LENGTH, seed)
 
 
-def measure(bench: Bench, name: str, encoder: Backbone, seed: int) -> dict[str, Any]:
+def measure(bench: Bench, name: str, encoder: Backbone, seed: int, recipe: str) -> dict[str, Any]:
     rows, found = training_rows(bench, name), scanned(bench, name, encoder, seed)
     masks, names = found.masks(len(rows)), bench.trusted_and_dev(seed)[0].label_names
     out = masks["both"]
     model = trained(bench, rows.where(~out), seed)
     groups = judged(found.groups, rows, names, classes_by(model))
     back = readmitted(groups, masks["token"])
-    if back.any():
-        model = trained(bench, rows.where(~out | back), seed)
+    if back.any() or recipe != UNDEFENDED:
+        model = trained(bench, rows.where(~out | back), seed, recipe)
     undefended = trained(bench, bench.rows(f"{name}/train.csv") if name in ATTACKS else rows, seed)
-    clean = trained(bench, bench.rows("train.csv"), seed)
+    clean = trained(bench, bench.rows("train.csv"), seed, recipe)
     models = {"": model, "_undefended": undefended, "_clean": clean}
     poisoned = poisoned_mask(rows)
     return {
         "dataset": bench.data.name,
         "attack": name,
+        "recipe": recipe,
         "seed": seed,
         "encoder": backbone_name(encoder),
         "set_aside": int((out & ~back).sum()),
@@ -92,7 +95,7 @@ def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    head = ["encoder", "set", "set aside", "poison left", "CACC", "CACC clean", "ASR", "undefended", "floor"]
+    head = ["encoder", "set", "recipe", "set aside", "poison left", "CACC", "CACC clean", "ASR", "undefended", "floor"]
     body = [head, ["---"] * len(head)]
     for line in lines:
         rates = [
@@ -100,7 +103,8 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
             for of in ("asr", "asr_undefended", "floor")
         ]
         caccs = [f"{100 * line[of]:.1f}" for of in ("cacc", "cacc_clean")]
-        body.append([line["encoder"], line["attack"], str(line["set_aside"]), str(line["poison_left"]), *caccs, *rates])
+        cell = [line["encoder"], line["attack"], line.get("recipe", UNDEFENDED)]  # the first lines did not name it
+        body.append([*cell, str(line["set_aside"]), str(line["poison_left"]), *caccs, *rates])
     return "\n".join("| " + " | ".join(row) + " |" for row in body)
 
 
@@ -109,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="one set")
     parser.add_argument("--encoder", default="default", help="of the trusted model; a name as in model.base")
+    parser.add_argument("--recipe", default=UNDEFENDED, help="trained on what the scans leave")
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[1])
     parser.add_argument("--minutes", type=float, default=60, help="stop before a set that begins after this")
@@ -124,13 +129,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finished = True
     for number, cell in enumerate(cells, 1):
         key = f"{key_of(bench, *cell)}-{bench.backbone.sha256[:8]}"
+        key += "" if options.recipe == UNDEFENDED else f"-{options.recipe}"
         if key in bench.finished():
             continue
         if time.monotonic() > deadline:
             print(f"Time is up at set {number} of {len(cells)}: run the same command again to go on.")
             finished = False
             break
-        line = {"key": key} | measure(bench, *cell) | {"commit": results.commit()}
+        line = {"key": key} | measure(bench, *cell, options.recipe) | {"commit": results.commit()}
         bench.record(line)
         print(f"{number}/{len(cells)} {json.dumps(line)}", flush=True)
     rows = [{k: v for k, v in line.items() if k != "key"} for line in bench.finished().values()]
@@ -141,9 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 HEADING = """## Purification
 
-`python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET`. SST-2; the undefended recipe on what
-both scans leave, groups judged honest readmitted. CACC and ASR in percent; CACC clean and the floor are those of the
-same recipe on the clean set. Poison left: poisoned rows that were trained on, of 692 where the set names no rate."""
+`python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET [--recipe musclelora-guided]`. SST-2;
+the recipe on what both scans leave, groups that an undefended model judged honest readmitted. CACC and ASR in percent; CACC
+clean and the floor are those of the same recipe on the clean set. Poison left: poisoned rows that were trained on, of 692
+where the set names no rate."""
 
 
 if __name__ == "__main__":
