@@ -148,9 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 HEADING = """## Purification
 
 `python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET [--recipe musclelora-guided]`. SST-2;
-the recipe on what both scans leave, groups that an undefended model judged honest readmitted. CACC and ASR in percent; CACC
-clean and the floor are those of the same recipe on the clean set. Poison left: poisoned rows that were trained on, of 692
-where the set names no rate."""
+the recipe on what both scans leave, groups that an undefended model judged honest readmitted. CACC and ASR in percent;
+CACC clean and the floor are those of the same recipe on the clean set. Poison left: poisoned rows that were trained on,
+of 692 where the set names no rate."""
 
 
 if __name__ == "__main__":
