@@ -69,8 +69,8 @@ def evaluate_robustness(
 
     `triggers.attacks` are known to be in the data or asked for; drills bring their own. What `validation` suspects is
     tried on the candidate: words and phrases as probes, groups by their rows among the `quarantined`; the floor of both
-    is the model trained on the trusted rows alone. Raises `DataError` when no test row can
-    carry an attack, when the target is not a label, or when test labels are unknown.
+    is the model trained on the trusted rows alone. Raises `DataError` when no test row can carry an attack, when the
+    target is not a label, or when test labels are unknown.
     """
     label_names = models.candidate.record.label_names
     if triggers.target not in label_names:

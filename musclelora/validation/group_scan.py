@@ -101,10 +101,8 @@ def scan_groups(
     for number in enough:
         name = label_names[number]
         found = LabelScan(features, y == number, offsets[:, number], config, seed, name).groups()
-        others = (
-            np.flatnonzero(~np.isin(np.arange(len(texts)), sample) & (label_ids == number)) if found else sample[:0]
-        )
-        joining = _joining(found, features, [texts[row] for row in others])
+        others = np.flatnonzero(not_read & (label_ids == number))
+        joining = _joining(found, features, [texts[row] for row in others.tolist()])
         for group, joined in zip(found, joining, strict=True):
             rows = (*sample[list(group.rows)].tolist(), *others[joined].tolist())
             groups.append(
