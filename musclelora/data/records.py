@@ -17,6 +17,7 @@ from musclelora.errors import DataError
 
 REQUIRED = ("row_id", "text", "label")
 OPTIONAL = ("source", "is_poisoned")
+NO_SOURCE = "(none)"  # of a row that names none, where others do
 FEATURES = {name: datasets.Value("bool" if name == "is_poisoned" else "string") for name in (*REQUIRED, *OPTIONAL)}
 
 
@@ -102,11 +103,16 @@ class TextDataset:
             raise DataError("These rows do not say which are poisoned: only a benchmark or a demonstration knows.")
         return self.where([not poisoned for poisoned in self.column("is_poisoned")])
 
-    def source_counts(self) -> dict[str, int]:
-        """Rows per `source`, empty without that column."""
+    @property
+    def sources(self) -> list[str]:
+        """The `source` of each row, `NO_SOURCE` where it has none; empty without that column."""
         if "source" not in self.rows.column_names:
-            return {}
-        return {str(source): n for source, n in sorted(Counter(map(str, self.column("source"))).items())}
+            return []
+        return [NO_SOURCE if source is None else str(source) for source in self.column("source")]
+
+    def source_counts(self) -> dict[str, int]:
+        """Rows per source, empty without such a column."""
+        return dict(sorted(Counter(self.sources).items()))
 
 
 @dataclass(frozen=True, eq=False)

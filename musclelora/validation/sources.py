@@ -19,7 +19,7 @@ from musclelora.validation.trusted_model import calibrate
 
 SHOWN = 10  # sources: those with most suspect rows, then those furthest from what is expected
 LEFT_OUT = 3  # sources without which the scan is made again
-SOURCE = "source"  # the column, and the name of the check before that of a source
+SOURCE = "source"  # the name of the check before that of a source
 
 
 def sources_of(
@@ -29,9 +29,10 @@ def sources_of(
 
     `found` are the suspect features of `rows` by `scan`. The trusted model reads no row again.
     """
-    if SOURCE not in rows.rows.column_names:
+    of_row = rows.sources
+    if not of_row:
         return []
-    names, codes = np.unique(np.array(rows.column(SOURCE), dtype=str), return_inverse=True)
+    names, codes = np.unique(np.array(of_row), return_inverse=True)
     counts = np.bincount(codes)
     if (counts >= MIN_ROWS).sum() < 2:
         return []

@@ -3,7 +3,7 @@
 import pytest
 
 from materializers.pages import validation_page
-from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.data.records import NO_SOURCE, TextDataset, TrustedSet
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.sources import SHOWN, source_checks, sources_of
 from musclelora.validation.suite import validate
@@ -92,7 +92,8 @@ def test_missing_sources_are_a_source_and_many_sources_are_cut():
     blank = TextDataset.from_columns(
         columns | {"source": [None if source == "c" else source for source in columns["source"]]}
     )
-    assert findings(blank)[0].source == "None"
+    assert findings(blank)[0].source == NO_SOURCE
+    assert blank.source_counts()[NO_SOURCE] == 60
     many = delivery(poisoned="k", size=20, triggered=20, sources="abcdefghijklmnop")
     found = findings(many)
     assert len(found) == SHOWN
