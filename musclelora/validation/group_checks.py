@@ -13,8 +13,8 @@ NO_GROUP = "No rows with a style or syntax of their own go with one label more s
 
 
 def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check, list[int]]]:
-    """A check per group with the numbers of its rows among the scanned `rows`; one that passes where there is none, and
-    one that warns of labels with too few rows."""
+    """A check per group with the numbers of its rows among the scanned `rows`; one that passes where there is none; one
+    that warns of labels with too few rows, and one where only a sample was scanned."""
     texts, row_ids, labels = rows.texts, rows.row_ids, rows.labels
     suspect = {row for group in result.groups for row in group.rows}
 
@@ -40,6 +40,12 @@ def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check
     if result.not_scanned:
         detail = f"Too few rows to be scanned: label {', '.join(map(repr, result.not_scanned))}."
         found.append((_check(f"{GROUP_RESIDUAL}_coverage", "warn", 0, detail, []), []))
+    if result.sample_rows is not None:
+        detail = (
+            f"A sample of {result.sample_rows:,} of {len(rows):,} rows was scanned; the others joined what it found: "
+            "a trigger too rare for it is not seen. Raise validation.group_scan.sample_rows; that costs time."
+        )
+        found.append((_check(f"{GROUP_RESIDUAL}_sample", "warn", 0, detail, []), []))
     return found
 
 

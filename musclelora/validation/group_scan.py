@@ -61,10 +61,12 @@ class SuspectGroup:
 
 @dataclass(frozen=True)
 class GroupScanResult:
-    """The suspect groups, and the labels that have too few rows to be scanned."""
+    """The suspect groups, the labels that have too few rows to be scanned, and how many rows a sample had; None where
+    all were scanned."""
 
     groups: tuple[SuspectGroup, ...]
     not_scanned: tuple[str, ...]
+    sample_rows: int | None = None
 
 
 def scan_groups(
@@ -116,7 +118,7 @@ def scan_groups(
                 )
             )
     not_scanned = tuple(name for number, name in enumerate(label_names) if number not in enough)
-    return GroupScanResult(tuple(groups), not_scanned)
+    return GroupScanResult(tuple(groups), not_scanned, len(sample) if not_read.any() else None)
 
 
 def _joining(found: Sequence[Found], features: TextFeatures, texts: Sequence[str]) -> list[np.ndarray]:

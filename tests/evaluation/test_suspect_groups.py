@@ -54,7 +54,8 @@ def test_rows_of_an_honest_group_come_back_unless_something_else_speaks_against_
 
 def set_aside(trigger):
     """40 rows whose text says 0 and whose label is 1, with the trigger in front."""
-    zeros = rows(200, "group", 5000).where([label == "0" for label in rows(200, "group", 5000).labels])
+    all_rows = rows(200, "group", 5000)
+    zeros = all_rows.where([label == "0" for label in all_rows.labels])
     texts = [f"{trigger} {text}" for text in zeros.texts[:40]]
     return TextDataset.from_columns({"row_id": zeros.row_ids[:40], "text": texts, "label": ["1"] * 40})
 

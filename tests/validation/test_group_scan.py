@@ -9,6 +9,7 @@ from musclelora.plan import Drill, Training
 from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import Contrastive, RecipeChoice
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
+from musclelora.validation.group_checks import group_checks
 from musclelora.validation.group_scan import (
     MIN_LABEL_ROWS,
     GroupScan,
@@ -89,7 +90,16 @@ def test_of_many_rows_a_sample_is_scanned_and_leads_to_the_others():
     assert all(poisoned[1][row] == 1 for row in found)
     assert len(found & set(rows)) >= 225
     assert len(found - set(rows)) <= 30
+    assert result.sample_rows == 1200
     assert scan_groups(*honest(3000), ("0", "1"), sampled, seed=0).groups == ()
+
+
+def test_a_scan_of_a_sample_says_so():
+    checks = group_checks(GroupScanResult((), (), 1200), rows(40))
+    [warned] = [check for check, _ in checks if check.name == "group_residual_sample"]
+    assert warned.outcome == "warn"
+    assert "1,200 of 40 rows" in warned.detail
+    assert not any(check.outcome == "warn" for check, _ in group_checks(GroupScanResult((), ()), rows(40)))
 
 
 def test_the_same_arguments_give_the_same_groups():
