@@ -21,10 +21,12 @@ an attacker chose among those whose text says the target anyhow.
 """
 
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
 from scipy.special import logit
 
 from musclelora.data.records import TextDataset, TrustedSet
@@ -33,7 +35,7 @@ from musclelora.seeding import generator
 from musclelora.training.backbone import Backbone
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ONE_PROCESS, EngineConfig, GroupScanConfig
-from musclelora.validation.engine import running
+from musclelora.validation.engine import EngineError, running
 from musclelora.validation.label_scan import MIN_LABEL_ROWS, Found, LabelScan
 from musclelora.validation.text_residual import TextFeatures, text_features
 from musclelora.validation.trusted_model import TrustedModel
@@ -169,4 +171,11 @@ class GroupScan:
         names = model.label_names
         with running(self.engine) as engine:
             given, expected = rows.label_ids(names), model.calibrated(rows, engine)
-        return scan_groups(rows.texts, given, expected, names, self.config, self.seed)
+        try:
+            with parallel_config(n_jobs=-1):  # a process per core; they end with this one
+                return scan_groups(rows.texts, given, expected, names, self.config, self.seed)
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "A process of the group scan was killed, most probably for lack of memory. Set LOKY_MAX_CPU_COUNT=1 in "
+                "the environment, so that one scans alone, and start the run again."
+            ) from error

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from joblib import Parallel, delayed
+from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
@@ -80,45 +82,29 @@ class LabelScan:
         return [self._found(look, limits[i]) for i, look in enumerate(looks[: last + 1]) if look.new.any()]
 
     def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
-        clusters = self._clusters(self.y, ~set_aside)
+        alive = np.flatnonzero(~set_aside)
+        clusters = _clusters(*self._of(alive), self.y[alive], self._random(), self.residual.weights)
         if not clusters:
             return None
         top = clusters[0][0]
         group = np.zeros_like(set_aside)
         for excess, rows in clusters:
             if excess >= NEAR_TOP * top:
-                group[rows] = True
+                group[alive[rows]] = True
         rest = self.residual if not set_aside.any() else self._without(set_aside, self.residual)
         group, without = self._grown(group, rest, set_aside)
         median, limit = self._honest(group, without, set_aside, number, top)
         lost = (rest.weights - without.weights).mean(0)
         return _Look(top, median, limit, group, rest.values - without.values, lost)
 
+    def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+        return self.features.x[rows], self.offset[rows], self.folds[rows]
+
+    def _random(self) -> int:
+        return derived_seed(self.seed, "group scan/clusters", self.name) % 2**32
+
     def _without(self, rows: np.ndarray, near: Residual) -> Residual:
         return cross_fitted(self.features.x, self.y, self.offset, self.folds, without=rows, start=near.weights)
-
-    def _clusters(self, y: np.ndarray, alive: np.ndarray) -> list[tuple[float, np.ndarray]]:
-        """Excess and row numbers of each cluster of the label's rows that are `alive`, greatest excess first."""
-        numbers = np.flatnonzero(alive)
-        x, folds = self.features.x[numbers], self.folds[numbers]
-        residual = cross_fitted(x, y[numbers], self.offset[numbers], folds, start=self.residual.weights)
-        mine = np.flatnonzero(y[numbers])
-        if len(mine) < MIN_LABEL_ROWS:
-            return []
-        excess = residual.values[mine] - np.median(residual.values[mine])
-        random = derived_seed(self.seed, "group scan/clusters", self.name) % 2**32
-        moved = contributions(x[mine], residual.weights, folds[mine])
-        directions = TruncatedSVD(min(DIRECTIONS, x.shape[1] - 1), n_iter=2, random_state=random).fit_transform(moved)
-        white = PCA(min(WHITENED, directions.shape[1]), whiten=True, random_state=random).fit_transform(directions)
-        clusters = []
-        for k in CLUSTERINGS:
-            of_row = KMeans(min(k, len(mine) // MIN_CLUSTER), n_init=1, random_state=random).fit_predict(white)
-            for cluster in range(of_row.max() + 1):
-                rows = of_row == cluster
-                if rows.sum() >= MIN_CLUSTER:
-                    score = excess[rows].mean() - excess.std() / np.sqrt(rows.sum())
-                    clusters.append((float(score), numbers[mine[rows]]))
-        return sorted(clusters, key=lambda cluster: -cluster[0])
 
     def _grown(self, group: np.ndarray, residual: Residual, set_aside: np.ndarray) -> tuple[np.ndarray, Residual]:
         """The group grown, or shrunk, to the rows that carry its trigger, and the residual fitted without them.
@@ -152,15 +138,21 @@ class LabelScan:
         if not self.y[rest].any():  # the group is all that is left of the label: nothing to compare it with
             return np.inf, np.inf
         model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
-        probability = model.predict_proba(said)[:, 1]
-        greatest = []
-        for draw in range(self.config.redraws):
+        probability, alive = model.predict_proba(said)[:, 1], np.flatnonzero(~set_aside)
+
+        x, offset, folds = self._of(alive)
+
+        def drawn(draw: int) -> np.ndarray:
             uniform = generator(self.seed, f"group scan/labels/{self.name}/{number}", str(draw)).random(len(self.y))
-            labels = np.where(set_aside, self.y, uniform < probability)
-            clusters = self._clusters(labels, ~set_aside)
-            if not clusters:  # the label is nearly used up
+            return np.asarray(uniform < probability)[alive]
+
+        greatest: list[float] = []
+        for draws in (range(FIRST_DRAWS), range(FIRST_DRAWS, self.config.redraws)):
+            calls = (delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
+            excesses = Parallel()(calls)
+            if None in excesses:  # the label is nearly used up
                 return np.inf, np.inf
-            greatest.append(clusters[0][0])
+            greatest += excesses
             if len(greatest) == FIRST_DRAWS and excess <= np.median(greatest):
                 return float(np.median(greatest)), np.inf
         scale = np.std(greatest, ddof=1) * np.sqrt(6) / np.pi
@@ -182,3 +174,34 @@ class LabelScan:
         names = tuple(str(self.features.names[j]) for j in shared)
         least = float(look.trigger[rows].min())
         return Found(look.excess, limit, names, tuple(typical.tolist()), look.lost_weights, least)
+
+
+def _greatest(x: csr_matrix, offset: np.ndarray, folds: np.ndarray, y: np.ndarray, random: int) -> float | None:
+    clusters = _clusters(x, offset, folds, y, random)
+    return clusters[0][0] if clusters else None
+
+
+def _clusters(
+    x: csr_matrix, offset: np.ndarray, folds: np.ndarray, y: np.ndarray, random: int, near: np.ndarray | None = None
+) -> list[tuple[float, np.ndarray]]:
+    """Excess and row numbers of each cluster of the label's rows, `y`, greatest excess first; none of too few rows.
+
+    `near`: weights that those of these labels are near to.
+    """
+    residual = cross_fitted(x, y, offset, folds, start=near)
+    mine = np.flatnonzero(y)
+    if len(mine) < MIN_LABEL_ROWS:
+        return []
+    excess = residual.values[mine] - np.median(residual.values[mine])
+    moved = contributions(x[mine], residual.weights, folds[mine])
+    directions = TruncatedSVD(min(DIRECTIONS, x.shape[1] - 1), n_iter=2, random_state=random).fit_transform(moved)
+    white = PCA(min(WHITENED, directions.shape[1]), whiten=True, random_state=random).fit_transform(directions)
+    clusters = []
+    for k in CLUSTERINGS:
+        of_row = KMeans(min(k, len(mine) // MIN_CLUSTER), n_init=1, random_state=random).fit_predict(white)
+        for cluster in range(of_row.max() + 1):
+            rows = of_row == cluster
+            if rows.sum() >= MIN_CLUSTER:
+                score = excess[rows].mean() - excess.std() / np.sqrt(rows.sum())
+                clusters.append((float(score), mine[rows]))
+    return sorted(clusters, key=lambda cluster: -cluster[0])

@@ -1,5 +1,8 @@
+import os
+
 import numpy as np
 import pytest
+from joblib import Parallel, delayed, parallel_config
 from pydantic import ValidationError
 from scipy.special import logit
 
@@ -8,7 +11,9 @@ from musclelora.errors import DataError
 from musclelora.plan import Drill, Training
 from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import Contrastive, RecipeChoice
+from musclelora.validation import group_scan
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
+from musclelora.validation.engine import EngineError
 from musclelora.validation.group_checks import group_checks
 from musclelora.validation.group_scan import (
     MIN_LABEL_ROWS,
@@ -106,6 +111,23 @@ def test_the_same_arguments_give_the_same_groups():
     rows = with_syntax(*honest(600), range(0, 600, 10))
     first, second = (scan_groups(*rows, ("0", "1"), CONFIG, seed=3) for _ in range(2))
     assert first == second
+
+
+def test_several_processes_find_what_one_finds():
+    poisoned = with_syntax(*honest(900), rows=range(0, 900, 9))
+    with parallel_config(n_jobs=2):
+        in_two = scan_groups(*poisoned, ("0", "1"), CONFIG, seed=0)
+    assert in_two == scan_groups(*poisoned, ("0", "1"), CONFIG, seed=0)
+
+
+def test_a_process_that_is_killed_is_an_error_that_says_so(monkeypatch, tmp_path):
+    def kill_yourself(*_):
+        Parallel()(delayed(os._exit)(1) for _ in range(2))
+
+    monkeypatch.setattr(group_scan, "scan_groups", kill_yourself)
+    scan = GroupScan(tiny_backbone(tmp_path / "tiny"), trusted_rows(), 32, Contrastive(), CONFIG, 0)
+    with pytest.raises(EngineError, match="LOKY_MAX_CPU_COUNT=1"):
+        scan(rows(40))
 
 
 def test_with_three_labels_the_target_is_found_and_a_rare_label_is_named_as_not_scanned():
