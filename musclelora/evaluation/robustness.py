@@ -77,8 +77,10 @@ def evaluate_robustness(
         raise DataError(f"The target label {triggers.target!r} is not among the labels {label_names}.")
     suites = {name: made_suite(name, test, triggers, label_names) for name in [*triggers.attacks, *models.drills]}
 
+    said_by: dict[str, dict[str, int]] = {}  # per weights: a floor is often the very model that it is the floor of
+
     def tested(model: DefendedModel) -> Tested:
-        return Tested.from_defended(model, precision)
+        return Tested.from_defended(model, precision, said_by.setdefault(model.sha256, {}))
 
     floor_of = {role: tested(model) for role, model in models.floors.items()}
     candidate, undefended = tested(models.candidate), models.comparisons.get("undefended")

@@ -26,14 +26,18 @@ class Tested:
         label_names: list[str],
         max_length: int,
         record: TrainingRecord | None = None,
+        classes: dict[str, int] | None = None,
     ) -> None:
+        """`classes`: what a model of the same weights has said of texts; added to, and asked before the model is."""
         self.model, self.tokenizer = on_accelerator(loaded[0]), loaded[1]
         self.label_names, self.max_length, self.record = label_names, max_length, record
-        self._classes: dict[str, int] = {}
+        self._classes = {} if classes is None else classes
 
     @classmethod
-    def from_defended(cls, model: DefendedModel, precision: InferencePrecision = "fp32") -> "Tested":
-        return cls(model.load(precision), model.record.label_names, model.record.max_length, model.record)
+    def from_defended(
+        cls, model: DefendedModel, precision: InferencePrecision = "fp32", classes: dict[str, int] | None = None
+    ) -> "Tested":
+        return cls(model.load(precision), model.record.label_names, model.record.max_length, model.record, classes)
 
     def predictions(self, texts: Sequence[str]) -> np.ndarray:
         """Class numbers, shape [texts]."""

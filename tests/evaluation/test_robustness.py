@@ -1,8 +1,14 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 from musclelora.errors import DataError
+from musclelora.evaluation import tested
 from musclelora.evaluation.robustness import ModelsUnderTest, evaluate_robustness
 from musclelora.evaluation.suites import TriggeredFrom
+from musclelora.training.defended_model import DefendedModel
+from musclelora.training.predict import logits_of
 from tests.tiny import rows
 
 TARGET = TriggeredFrom(attacks=["badnets"], target="1", seed=0)
@@ -61,6 +67,19 @@ def test_a_joint_drill_is_read_under_each_of_its_attacks(trained, always_target)
         "addsent": ("addsent", 1.0),
         "badnets": ("badnets", 1.0),
     }
+
+
+def test_models_of_the_same_weights_are_asked_once(trained, always_target, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tested, "logits_of", lambda *args: asked.append(len(args[2])) or logits_of(*args))
+
+    def texts_asked_about(floor):
+        asked.clear()
+        evaluate(trained, floor=floor)
+        return sum(asked)
+
+    copy = DefendedModel(Path(shutil.copytree(trained.folder, tmp_path / "copy")))
+    assert (texts_asked_about(copy), texts_asked_about(always_target)) == (150, 200)  # 100 clean, 50 triggered
 
 
 def test_a_drill_without_its_control_is_an_error(trained):
