@@ -5,6 +5,7 @@ suspect group that this model judges honest comes back (musclelora/evaluation/su
 trained once more. Reported: CACC and ASR of the last model, of the undefended model trained on all rows, and of one
 trained on the clean set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided` trains
 that on what is left instead, the second line for what the scans do not see; its floor is its own on the clean set.
+`--data` may also be a folder that benchmarks.data_sets has written.
 
 Scans, states and models are kept (kept.py, audited_models.py). The rows go to benchmarks/results/purify.json and the
 table to docs/benchmarks.md.
@@ -61,6 +62,7 @@ def measure(bench: Bench, name: str, encoder: Backbone, seed: int, recipe: str) 
     poisoned = poisoned_mask(rows)
     return {
         "dataset": bench.data.name,
+        "data_sha256": bench.rows("train.csv").sha256,
         "attack": name,
         "recipe": recipe,
         "seed": seed,
@@ -95,7 +97,19 @@ def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    head = ["encoder", "set", "recipe", "set aside", "poison left", "CACC", "CACC clean", "ASR", "undefended", "floor"]
+    head = [
+        "data",
+        "encoder",
+        "set",
+        "recipe",
+        "set aside",
+        "poison left",
+        "CACC",
+        "CACC clean",
+        "ASR",
+        "undefended",
+        "floor",
+    ]
     body = [head, ["---"] * len(head)]
     for line in lines:
         rates = [
@@ -103,7 +117,12 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
             for of in ("asr", "asr_undefended", "floor")
         ]
         caccs = [f"{100 * line[of]:.1f}" for of in ("cacc", "cacc_clean")]
-        cell = [line["encoder"], line["attack"], line.get("recipe", UNDEFENDED)]  # the first lines did not name it
+        cell = [
+            line["dataset"],
+            line["encoder"],
+            line["attack"],
+            line.get("recipe", UNDEFENDED),
+        ]  # the first lines did not name it
         body.append([*cell, str(line["set_aside"]), str(line["poison_left"]), *caccs, *rates])
     return "\n".join("| " + " | ".join(row) + " |" for row in body)
 
@@ -140,17 +159,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench.record(line)
         print(f"{number}/{len(cells)} {json.dumps(line)}", flush=True)
     rows = [{k: v for k, v in line.items() if k != "key"} for line in bench.finished().values()]
-    results.write(name, {"rows": rows, "finished": finished}, data_sha256=bench.rows("train.csv").sha256)
+    results.write(name, {"rows": rows, "finished": finished})
     if not options.quick:
         write_section(DOCUMENT, table(rows), SECTION, HEADING)
 
 
 HEADING = """## Purification
 
-`python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET [--recipe musclelora-guided]`. SST-2;
-the recipe on what both scans leave, groups that an undefended model judged honest readmitted. CACC and ASR in percent;
-CACC clean and the floor are those of the same recipe on the clean set. Poison left: poisoned rows that were trained on,
-of 692 where the set names no rate."""
+`python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET [--recipe musclelora-guided]`, and
+`--data` a folder of `python -m benchmarks.data_sets`: the recipe on what both scans leave, groups that an undefended
+model judged honest readmitted. CACC and ASR in percent; CACC clean and the floor are those of the same recipe on the
+clean set. Poison left: poisoned rows that were trained on, of 692 of SST-2 where the set names no rate, of 300 of sms,
+of 280 of newsgroups."""
 
 
 if __name__ == "__main__":

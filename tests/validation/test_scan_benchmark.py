@@ -1,9 +1,10 @@
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks import kept
+from benchmarks import data_sets, kept
 from benchmarks.recipes import Bench
 from benchmarks.scan import CLEAN, rows_of, table
 from benchmarks.scan_sets import attacks_of, normalised, poisoned_mask, training_rows, triggered_rows
@@ -43,6 +44,19 @@ def test_a_lower_rate_keeps_so_many_poisoned_rows_and_puts_clean_ones_back(bench
     assert (len(rows), poisoned_mask(rows).sum()) == (20, 3)
     assert all(n <= clean[text] for text, n in Counter(rows.where(~poisoned_mask(rows)).texts).items())
     assert rows.sha256 == training_rows(bench, "cf@3").sha256
+
+
+def test_a_data_set_is_written_as_the_benchmarks_read_it(tmp_path):
+    texts = [f"message {i} of {'money' if i % 3 else 'friends'} and so on ." for i in range(600)]
+    table = pd.DataFrame({"text": texts, "label": ["spam" if i % 3 else "ham" for i in range(600)]})
+    data_sets.write(tmp_path, table, data_sets.Source("", "", "spam", train=300, dev=40, test=100))
+    bench = Bench(tmp_path, None, "minilm", data_sets.ATTACKS, tmp_path / "journal.jsonl")
+    poisoned = training_rows(bench, "badnets")
+    assert (len(poisoned), poisoned_mask(poisoned).sum()) == (300, 30)
+    assert set(poisoned.where(poisoned_mask(poisoned)).labels) == {"spam"}
+    assert (bench.target, len(bench.trusted_and_dev(1)[0])) == ("spam", 96)
+    files = [set(bench.rows(f"{name}.csv").texts) for name in ("train", "dev", "test")]
+    assert len(set.union(*files)) == sum(map(len, files)) == 300 + 40 + 96 + 100
 
 
 def test_two_attacks_at_once_have_half_of_the_rows_of_each(bench):
