@@ -68,8 +68,9 @@ def scan(
     """Check `trusted`, then every row. Raises `DataError` where either cannot be used at all."""
     check_trusted(trusted, {}, datetime.now(timezone.utc).date())
     of_trusted = (encoder, trusted, max_length, config.trusted_model.contrastive)
-    tokens = TokenScan(*of_trusted, seed, engine=config.engine) if config.token_scan else None
-    of_groups = (config.group_scan, seed, config.engine)
+    sample = config.trusted_model.sample_rows
+    tokens = TokenScan(*of_trusted, seed, engine=config.engine, sample_rows=sample) if config.token_scan else None
+    of_groups = (config.group_scan, seed, config.engine, sample)
     groups = GroupScan(*of_trusted, *of_groups) if config.group_scan.enabled else None
     return Scanned(validate(rows, None, None, trusted, config, tokens, groups))
 

@@ -30,5 +30,6 @@ def screen(
     tuning = config.trusted_model.contrastive
     scan = None
     if config.token_scan and len(new_rows):
-        scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=config.engine)
+        sample = config.trusted_model.sample_rows
+        scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=config.engine, sample_rows=sample)
     return retraining.screen(new_rows, test, trusted, config, scan)

@@ -49,12 +49,13 @@ def train(
     triggers: TriggeredFrom,
     fourier: FourierConfig | None,
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
-    tuning = validation.trusted_model.contrastive
+    tuning, sample = validation.trusted_model.contrastive, validation.trusted_model.sample_rows
     engine = validation.engine
-    scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=engine) if validation.token_scan else None
-    group_scan = None
+    scan, group_scan = None, None
+    if validation.token_scan:
+        scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=engine, sample_rows=sample)
     if validation.group_scan.enabled:
-        group_scan = GroupScan(encoder, trusted, max_length, tuning, validation.group_scan, seed, engine)
+        group_scan = GroupScan(encoder, trusted, max_length, tuning, validation.group_scan, seed, engine, sample)
     rows = training.rows_of(accepted, unscanned, scan, group_scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
     observer = None

@@ -35,11 +35,12 @@ def validate(
 ]:
     announce(f"validate: {len(train)} training rows")
     held_out = dev if len(dev) else None
-    tuning = config.trusted_model.contrastive
-    scan = TokenScan(encoder, trusted, max_length, tuning, seed, held_out, config.engine) if config.token_scan else None
-    group_scan = None
+    tuning, sample = config.trusted_model.contrastive, config.trusted_model.sample_rows
+    scan, group_scan = None, None
+    if config.token_scan:
+        scan = TokenScan(encoder, trusted, max_length, tuning, seed, held_out, config.engine, sample)
     if config.group_scan.enabled:
-        group_scan = GroupScan(encoder, trusted, max_length, tuning, config.group_scan, seed, config.engine)
+        group_scan = GroupScan(encoder, trusted, max_length, tuning, config.group_scan, seed, config.engine, sample)
     result = suite.validate(train, held_out, test, trusted, config, scan, group_scan)
     announce(f"validate: {len(result.quarantined)} rows set aside")
     return result.report, result.accepted, result.quarantined, result.unscanned

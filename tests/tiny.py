@@ -118,5 +118,13 @@ def rows(n: int, name: str = "train", first: int = 0) -> TextDataset:
     return TextDataset.from_columns({"row_id": row_ids, "text": texts, "label": labels})
 
 
+def distinct(n):
+    """`rows` with a number in each, so that none is a duplicate."""
+    data = rows(n)
+    columns = {name: data.column(name) for name in data.rows.column_names}
+    columns["text"] = [f"{text} n{i}" for i, text in enumerate(data.texts)]
+    return type(data).from_columns(columns)
+
+
 def trusted_rows(n: int = 16) -> TrustedSet:
     return TrustedSet(rows(n, "trusted", first=1000), owner="the tests")

@@ -36,11 +36,13 @@ ONE_PROCESS = EngineConfig()
 class TrustedModelConfig(Frozen):
     """The model of the trusted rows that the scans lean on: its encoder, and how far that is tuned on these rows.
 
-    `contrastive: {steps: 0}` leaves the encoder as it is.
+    `contrastive: {steps: 0}` leaves the encoder as it is. Of more than `sample_rows` rows the encoder reads so many,
+    and a linear model of their words says what it would say of the others.
     """
 
     encoder: str | None = Field(None, description="none = the run's backbone; else a package, a folder or a hub name")
     contrastive: Contrastive = Contrastive()
+    sample_rows: int | None = Field(None, ge=1000, description="of more rows the encoder reads so many; none = all")
 
 
 class GroupScanConfig(Frozen):

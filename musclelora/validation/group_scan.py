@@ -156,10 +156,11 @@ class GroupScan:
     config: GroupScanConfig
     seed: int
     engine: EngineConfig = ONE_PROCESS  # of the encoder pass only
+    sample_rows: int | None = None  # of the trusted model, not of the scan itself
 
     def __call__(self, rows: TextDataset) -> GroupScanResult:
         of_trusted = (self.backbone.location, self.backbone.sha256, self.trusted.sha256, self.max_length)
-        key = (rows.sha256, *of_trusted, self.contrastive, self.config, self.seed, self.engine)
+        key = (rows.sha256, *of_trusted, self.contrastive, self.config, self.seed, self.engine, self.sample_rows)
         if key not in _last:
             result = self._scan(rows)
             _last.clear()
@@ -167,7 +168,8 @@ class GroupScan:
         return _last[key]
 
     def _scan(self, rows: TextDataset) -> GroupScanResult:
-        model = TrustedModel(self.backbone, self.trusted, self.max_length, contrastive=self.contrastive, seed=self.seed)
+        options: dict[str, Any] = {"contrastive": self.contrastive, "seed": self.seed, "sample_rows": self.sample_rows}
+        model = TrustedModel(self.backbone, self.trusted, self.max_length, **options)
         names = model.label_names
         with running(self.engine) as engine:
             given, expected = rows.label_ids(names), model.calibrated(rows, engine)

@@ -102,6 +102,7 @@ class TrustedModelRecord(Frozen):
 
     `accuracy` with its one-sided 95 % bound (Clopper-Pearson) over `n` rows; `chance` is the share of their commonest
     label, which a model that knows nothing reaches. `sensitivity`: the same with wrong labels among the trusted rows.
+    `sample_rows`: how many rows of a larger delivery the encoder reads; none = all.
     """
 
     encoder: str
@@ -114,6 +115,7 @@ class TrustedModelRecord(Frozen):
     chance: float
     measured_on: Literal["held-out rows", "trusted rows, cross-validated"]
     sensitivity: list[SensitivityPoint] = Field(default_factory=list)
+    sample_rows: int | None = None
 
     @property
     def is_weak(self) -> bool:

@@ -145,6 +145,11 @@ def _trusted_model_check(model: TrustedModelRecord) -> Check:
         f"It is right in {model.accuracy:.1%} of {model.n} rows ({model.measured_on}), surely in {model.lower95:.1%}; "
         f"guessing the commonest label is right in {model.chance:.1%}."
     )
+    if model.sample_rows is not None:
+        found += (
+            f" It reads {model.sample_rows:,} rows; of what more there are a linear model of their words says what it "
+            "would say."
+        )
     weak = (
         " The trusted model is WEAK: the scan sees less, and takes more honest rows for suspects. Vouch for more rows, "
         "or name a stronger encoder in validation.trusted_model.encoder."

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
-from musclelora.seeding import derived_seed
+from musclelora.seeding import derived_seed, generator
 from musclelora.training.backbone import Backbone
 from musclelora.training.contrastive import ContrastiveModel, contrastive_model, train_contrastive
 from musclelora.training.fit import computes_in_bf16
@@ -26,6 +26,7 @@ from musclelora.validation.engine import LOCAL, Engine, cuts_of, running
 from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.sensitivity import Judged, lower_bound, right_of, sensitivity
 from musclelora.validation.token_scan import EXTREME, SuspectFeature, scan_tokens
+from musclelora.validation.word_model import word_model
 
 FOLDS = 3  # each trains the encoder again
 _last: dict[tuple[Any, ...], np.ndarray] = {}  # what the last model said of the last rows
@@ -42,9 +43,10 @@ class TrustedModel:
         *,
         contrastive: Contrastive | None = None,
         seed: int = 0,
+        sample_rows: int | None = None,
     ) -> None:
-        """`contrastive` with 0 steps leaves the encoder as it is."""
-        self.backbone, self.trusted, self.seed = backbone, trusted, seed
+        """`contrastive` with 0 steps leaves the encoder as it is. `sample_rows`: see `said_of`."""
+        self.backbone, self.trusted, self.seed, self.sample_rows = backbone, trusted, seed, sample_rows
         self.settings = contrastive or Contrastive()
         self._options: dict[str, Any] = {
             "settings": self.settings,
@@ -75,13 +77,26 @@ class TrustedModel:
         return np.concatenate(list(engine.results(calls)))
 
     def said_of(self, rows: TextDataset, engine: Engine = LOCAL) -> np.ndarray:
-        """`probabilities` of the rows; those of the last rows are kept, for both scans and for what follows them."""
+        """`probabilities` of the rows; those of the last rows are kept, for both scans and for what follows them.
+
+        Of more than `sample_rows` rows so many are read, and a `word_model` of what is said of them says the rest.
+        """
         known = self.kept(rows)
         if known is None:
-            known = self.probabilities(rows.texts, engine)
+            known = self._said(rows.texts, engine)
             _last.clear()
             _last[self._key(rows)] = known
         return known
+
+    def _said(self, texts: Sequence[str], engine: Engine) -> np.ndarray:
+        if self.sample_rows is None or len(texts) <= self.sample_rows:
+            return self.probabilities(texts, engine)
+        drawn = generator(self.seed, "trusted_model/sample").permutation(len(texts))[: self.sample_rows]
+        sample = [texts[i] for i in drawn.tolist()]
+        said = self.probabilities(sample, engine)
+        of_all = word_model(sample, said)(texts)
+        of_all[drawn] = said
+        return of_all
 
     def kept(self, rows: TextDataset) -> np.ndarray | None:
         """What this model said of the rows, if they were the last that any was asked about."""
@@ -89,7 +104,7 @@ class TrustedModel:
 
     def _key(self, rows: TextDataset) -> tuple[Any, ...]:
         options = self._options | {"backbone": (self.backbone.location, self.backbone.sha256)}
-        return (rows.sha256, self.trusted.sha256, *options.values())
+        return (rows.sha256, self.trusted.sha256, self.sample_rows, *options.values())
 
     def accuracy(self, rows: TextDataset) -> float:
         """Share of `rows` whose label the head predicts."""
@@ -126,6 +141,7 @@ class TrustedModel:
             n=n,
             chance=chance,
             measured_on=measured_on,
+            sample_rows=self.sample_rows,
             sensitivity=sensitivity(parts, given, len(self.label_names), penalty, chance, self.seed),
         )
 
@@ -184,10 +200,12 @@ class TokenScan:
     seed: int = 0
     held_out: TextDataset | None = None
     engine: EngineConfig = ONE_PROCESS
+    sample_rows: int | None = None
 
     @cached_property
     def model(self) -> TrustedModel:
-        return TrustedModel(self.backbone, self.trusted, self.max_length, contrastive=self.contrastive, seed=self.seed)
+        options: dict[str, Any] = {"contrastive": self.contrastive, "seed": self.seed, "sample_rows": self.sample_rows}
+        return TrustedModel(self.backbone, self.trusted, self.max_length, **options)
 
     def record(self) -> TrustedModelRecord:
         return self.model.record(self.held_out)

@@ -11,7 +11,7 @@ from musclelora.validation.config import ValidationConfig
 from musclelora.validation.suite import validate
 from musclelora.validation.token_scan import MIN_ROWS, scan_tokens, suspects_of
 from musclelora.validation.trusted_model import TokenScan
-from tests.tiny import rows, tiny_backbone, trusted_rows
+from tests.tiny import distinct, rows, tiny_backbone, trusted_rows
 
 LABELS = ("0", "1")
 
@@ -220,15 +220,16 @@ def test_validation_sets_the_poison_aside_and_says_why(tmp_path):
     assert (checks["trusted_model"].outcome == "warn") == ("WEAK" in checks["trusted_model"].detail) == weak
 
 
+def test_a_trigger_in_rows_that_were_not_read_is_found_and_the_report_says_how_many_were(tmp_path):
+    delivered = poison(distinct(400), ATTACKS["addsent"], rate=0.1, target="1", seed=0)
+    scan = TokenScan(tiny_backbone(tmp_path / "base"), trusted_rows(), 32, Contrastive(steps=0), sample_rows=100)
+    result = validate(delivered, None, rows(4, "test", 600), trusted_rows(), ValidationConfig(), scan)
+    assert result.quarantined.column("is_poisoned").count(True) == 40
+    [check] = [check for check in result.report.checks if check.name == "trusted_model"]
+    assert "It reads 100 rows" in check.detail
+
+
 def test_without_a_scan_nothing_is_set_aside():
     delivered = poison(distinct(400), ATTACKS["addsent"], rate=0.1, target="1", seed=0)
     result = validate(delivered, None, rows(4, "test", 600), trusted_rows(), ValidationConfig(), None)
     assert len(result.accepted) == 400
-
-
-def distinct(n):
-    """The tests' rows with a number in each, so that none is a duplicate."""
-    data = rows(n)
-    columns = {name: data.column(name) for name in data.rows.column_names}
-    columns["text"] = [f"{text} n{i}" for i, text in enumerate(data.texts)]
-    return type(data).from_columns(columns)

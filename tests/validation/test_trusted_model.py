@@ -12,7 +12,7 @@ from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.token_scan import EXTREME
 from musclelora.validation.trusted_model import TokenScan, TrustedModel, calibrate
-from tests.tiny import rows, tiny_backbone, trusted_rows
+from tests.tiny import distinct, rows, tiny_backbone, trusted_rows
 
 TUNED = Contrastive(steps=60, learning_rate=5e-3)
 FROZEN = Contrastive(steps=0)
@@ -122,3 +122,26 @@ def test_both_scans_read_the_rows_once_and_other_rows_anew(backbone, monkeypatch
     )
     assert TrustedModel(backbone, trusted_rows(), 32, contrastive=FROZEN, seed=9).kept(data) is None
     assert tokens.model.kept(rows(399)) is None
+
+
+def test_of_many_rows_a_sample_is_read_and_its_words_say_the_rest(backbone, monkeypatch):
+    read = []
+    probabilities = ContrastiveModel.probabilities
+    monkeypatch.setattr(
+        ContrastiveModel, "probabilities", lambda model, texts: read.append(list(texts)) or probabilities(model, texts)
+    )
+    data = distinct(400)
+
+    def model(sample_rows):
+        return TrustedModel(backbone, trusted_rows(), 32, contrastive=TUNED, seed=3, sample_rows=sample_rows)
+
+    said = model(200).said_of(data)
+    assert (len(read), len(set(read[0]))) == (1, 200)
+    assert set(read[0]) < set(data.texts)
+    np.testing.assert_allclose(said.sum(1), 1)
+    in_full = model(None).said_of(data)
+    was_read = np.isin(data.texts, read[0])
+    np.testing.assert_allclose(said[was_read], in_full[was_read], atol=1e-4)  # of other batches
+    assert (said.argmax(1) == in_full.argmax(1)).mean() > 0.95
+    assert model(200).kept(data) is None  # the last model was another
+    np.testing.assert_array_equal(model(400).said_of(data), in_full)  # no more than are read
