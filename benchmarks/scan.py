@@ -8,6 +8,8 @@ the training rows only; no test row is read, and nothing is chosen here.
 The trusted model's encoder is left as it is (`contrastive: {steps: 0}`): its states of a text are then the same in
 every draw, and are kept (kept.py). Started again, the command goes on where it stopped; the first draw of everything
 comes before the second of anything. The rows go to benchmarks/results/scan.json and the table to docs/benchmarks.md.
+
+`--encoded N`: what it costs where the encoder reads N of the rows (`trusted_model.sample_rows`); scan_encoded.json.
 """
 
 import argparse
@@ -43,14 +45,14 @@ SCANNING = (features, group_scan, label_scan, text_residual, token_scan)
 SCANS = ("group", "token", "both")
 WANTED = {"badnets": 0.97, "addsent": 0.97, "hiddenkiller": 0.9, "stylebkd": 0.8, NORMALISED: 0.75}
 MOST_HONEST = {"poisoned": 0.05, CLEAN: 0.01}
-SECTION = "benchmarks.scan"
+SECTION, ENCODED = "benchmarks.scan", "benchmarks.scan --encoded"
 
 
 class KeptTrustedModel(TrustedModel):
     """A trusted model with an encoder left as it is, whose states of a text are kept."""
 
-    def __init__(self, backbone: Backbone, trusted: TrustedSet) -> None:
-        super().__init__(backbone, trusted, MAX_LENGTH, contrastive=Contrastive(steps=0))
+    def __init__(self, backbone: Backbone, trusted: TrustedSet, sample_rows: int | None = None) -> None:
+        super().__init__(backbone, trusted, MAX_LENGTH, contrastive=Contrastive(steps=0), sample_rows=sample_rows)
 
     said = TrustedModel.probabilities
 
@@ -77,13 +79,15 @@ class Scanned(Frozen):
         return {"group": group, "token": token, "both": group | token}
 
 
-def scanned(bench: Bench, name: str, encoder: Backbone, draw: int) -> Scanned:
-    """Both scans of a set, computed once for each state of their code."""
+def scanned(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int | None = None) -> Scanned:
+    """Both scans of a set, computed once for each state of their code; the encoder reads at most `encoded` rows."""
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in SCANNING)
-    file = KEPT / "scans" / f"{key_of(bench, name, encoder, draw)}-{hashlib.sha256(code).hexdigest()[:16]}.json"
+    file = (
+        KEPT / "scans" / f"{key_of(bench, name, encoder, draw, encoded)}-{hashlib.sha256(code).hexdigest()[:16]}.json"
+    )
     if file.is_file():
         return Scanned.model_validate_json(file.read_text(encoding="utf-8"))
-    rows, model = training_rows(bench, name), KeptTrustedModel(encoder, bench.trusted_and_dev(draw)[0])
+    rows, model = training_rows(bench, name), KeptTrustedModel(encoder, bench.trusted_and_dev(draw)[0], encoded)
     names, labels, expected = model.label_names, rows.label_ids(model.label_names), model.calibrated(rows)
     started = time.process_time()
     groups = scan_groups(rows.texts, labels, expected, names, GroupScanConfig(), draw).groups
@@ -100,10 +104,10 @@ def scanned(bench: Bench, name: str, encoder: Backbone, draw: int) -> Scanned:
     return found
 
 
-def measure(bench: Bench, name: str, encoder: Backbone, draw: int) -> dict[str, Any]:
+def measure(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int | None = None) -> dict[str, Any]:
     rows, (trusted, dev) = training_rows(bench, name), bench.trusted_and_dev(draw)
     model = KeptTrustedModel(encoder, trusted)
-    found, poisoned = scanned(bench, name, encoder, draw), poisoned_mask(rows)
+    found, poisoned = scanned(bench, name, encoder, draw, encoded), poisoned_mask(rows)
     masks = found.masks(len(rows))
 
     def figures(mask: np.ndarray) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def measure(bench: Bench, name: str, encoder: Backbone, draw: int) -> dict[str, 
     return {
         "attack": name,
         "seed": draw,
-        "encoder": backbone_name(encoder),
+        "encoder": backbone_name(encoder) + ("" if encoded is None else f", {encoded:,} rows read"),
         "trusted_model_dev_accuracy": float(said.mean()),
         **{scan: figures(masks[scan]) for scan in SCANS},
         **found.model_dump(include={"top_features", "cpu_seconds"}),
@@ -126,11 +130,12 @@ def measure(bench: Bench, name: str, encoder: Backbone, draw: int) -> dict[str, 
     }
 
 
-def key_of(bench: Bench, name: str, encoder: Backbone, draw: int) -> str:
+def key_of(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int | None = None) -> str:
     """SHA-256 of all that decides the figures but the code."""
     trusted, dev = bench.trusted_and_dev(draw)
     shas = [training_rows(bench, name).sha256, trusted.sha256, dev.sha256, encoder.sha256]
-    return hashlib.sha256(f"{shas} {draw} {GroupScanConfig().model_dump_json()}".encode()).hexdigest()[:16]
+    decides = f"{shas} {draw} {GroupScanConfig().model_dump_json()}{'' if encoded is None else f' {encoded}'}"
+    return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
 
 def rows_of(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,32 +173,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoders", nargs="*", default=["default"], help="names as in model.base")
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--draws", nargs="*", type=int, default=list(DRAWS))
+    parser.add_argument("--encoded", type=int, metavar="N", help="rows that the encoder reads; all by default")
     parser.add_argument("--minutes", type=float, default=30, help="stop before a scan that begins after this")
     options = parser.parse_args(arguments)
     if options.quick:
         options.sets, options.draws = ["badnets"], [1]
     deadline = time.monotonic() + 60 * options.minutes
-    name = "scan_quick" if options.quick else "scan"
+    name = f"scan{'_encoded' if options.encoded else ''}{'_quick' if options.quick else ''}"
     journal = results.FOLDER / f"{name}.jsonl"
     bench = Bench(options.data, resolve_backbone("default"), "minilm", ("badnets",), journal)
     encoders = [resolve_backbone(encoder) for encoder in options.encoders]
     cells = [(s, encoder, draw) for draw in options.draws for encoder in encoders for s in options.sets]
     finished = True
     for number, cell in enumerate(cells, 1):
-        key = key_of(bench, *cell)
+        key = key_of(bench, *cell, options.encoded)
         if key in bench.finished():
             continue
         if time.monotonic() > deadline:
             print(f"Time is up at scan {number} of {len(cells)}: run the same command again to go on.")
             finished = False
             break
-        line = {"key": key} | measure(bench, *cell) | {"commit": results.commit()}
+        line = {"key": key} | measure(bench, *cell, options.encoded) | {"commit": results.commit()}
         bench.record(line)
         print(f"{number}/{len(cells)} {json.dumps(line)}", flush=True)
     rows = rows_of(list(bench.finished().values()))
     results.write(name, {"rows": rows, "finished": finished}, data_sha256=bench.rows("train.csv").sha256)
     if not options.quick:
-        write_section(DOCUMENT, table(rows), SECTION, HEADING)
+        write_section(DOCUMENT, table(rows), *((ENCODED, ENCODED_HEADING) if options.encoded else (SECTION, HEADING)))
 
 
 HEADING = """## What the scans set aside
@@ -201,6 +207,11 @@ HEADING = """## What the scans set aside
 `python -m benchmarks.scan --data ../shared/data/sst2 --encoders default FOLDER_OF_MPNET`. SST-2, 6,920 rows; 96 trusted
 rows drawn from the dev rows; recall / precision of the rows set aside, mean over the draws; `both` and the honest rows
 are of both scans together. What was chosen while looking at which rows: docs/validation.md."""
+
+ENCODED_HEADING = """### Where the encoder reads a sample
+
+The same with `--encoded N`: of the 6,920 rows the encoder reads N, and a model of words learns from them what it would
+say of the others (`validation.trusted_model.sample_rows`)."""
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ The encoder is timed apart: its rows per second over the distinct sentences. CPU
 machines that do other work too. Growth is seconds per row and log2 of the rows, relative to the smallest size: 1 is
 n log n.
 
+`--encoded N`: p of N rows only is known, and a word model of them says that of the others (`trusted_model.sample_rows`)
+in the time that is measured; with the mean error of its p.
+
 `--groups`: instead, the group scan of up to 100,000 such rows with p known, of which one in twenty begins with a clause
 (a style of 600 clauses) and has the label 1: a sample of `sample_rows` is scanned, and the others join.
 
@@ -48,6 +51,7 @@ from musclelora.validation.report import TrustedModelRecord
 from musclelora.validation.suite import validate
 from musclelora.validation.token_scan import SuspectFeature, scan_tokens
 from musclelora.validation.trusted_model import TrustedModel, calibrate
+from musclelora.validation.word_model import word_model
 
 SIZES, QUICK_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000), (10_000, 30_000)
 TRIGGER, POISONED = "zirconium teapot", 100  # one row in so many
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10,000 and 30,000 rows only")
     parser.add_argument("--engine", choices=("local", "dask"), default="local")
     parser.add_argument("--groups", action="store_true", help="the group scan")
+    parser.add_argument("--encoded", type=int, metavar="N", help="rows that the encoder reads")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -76,8 +81,11 @@ def main() -> None:
         if arguments.groups:
             print(json.dumps(measure_groups(Path(kept), int(size))))
         else:
-            print(json.dumps(measure(Path(kept), int(size), EngineConfig.model_validate_json(engine))))
+            config = EngineConfig.model_validate_json(engine)
+            print(json.dumps(measure(Path(kept), int(size), config, arguments.encoded)))
         return
+    if (arguments.engine == "dask") + arguments.groups + bool(arguments.encoded) > 1:
+        parser.error("--engine dask, --groups and --encoded are three measurements: name one of them")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="musclelora-benchmark-") as folder:
         kept = Path(folder) / "sentences.npz"
@@ -87,11 +95,17 @@ def main() -> None:
             compare_engines(kept, *(QUICK_ENGINE_ROWS if arguments.quick else ENGINE_ROWS), quick=arguments.quick)
             return
         sizes = GROUP_SIZES if arguments.groups else SIZES
+        options = ["--groups"] * arguments.groups
+        if arguments.encoded:
+            options = ["--encoded", str(arguments.encoded)]
         for size in QUICK_SIZES if arguments.quick else sizes:
-            row = in_a_process(kept, size, EngineConfig(), *(["--groups"] if arguments.groups else []))
+            options = (
+                ["--groups"] if arguments.groups else ["--encoded", f"{arguments.encoded}"] * bool(arguments.encoded)
+            )
+            row = in_a_process(kept, size, EngineConfig(), *options)
             rows.append(row | {"growth": growth(row, rows[0] if rows else row)})
             print(json.dumps(rows[-1]), flush=True)
-    name = "scan_scale_groups" if arguments.groups else "scan_scale"
+    name = "scan_scale_groups" if arguments.groups else "scan_scale_encoded" if arguments.encoded else "scan_scale"
     results.write(
         f"{name}_quick" if arguments.quick else name,
         {"rows": rows, "encoder": encoder},
@@ -255,8 +269,8 @@ def measure_groups(kept: Path, size: int) -> dict[str, Any]:
     }
 
 
-def measure(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
-    """One size: draw the rows, validate them with the token scan."""
+def measure(kept: Path, size: int, engine: EngineConfig, encoded: int | None = None) -> dict[str, Any]:
+    """One size: draw the rows, validate them with the token scan. p of no more than `encoded` rows is known."""
     known = np.load(kept)
     of = drawn(known, size, POISONED, lambda _: TRIGGER)
     texts, expected, poisoned = of.texts, of.expected, of.poisoned
@@ -268,14 +282,25 @@ def measure(kept: Path, size: int, engine: EngineConfig) -> dict[str, Any]:
             "label": known["labels"].tolist(),
         }
     )
-    rows, scan = TextDataset.from_columns(columns), KnownModel(expected, engine)
+    rows = TextDataset.from_columns(columns)
+    started, cpu, error = time.monotonic(), time.process_time(), 0.0
+    if encoded is not None and encoded < size:
+        read = generator(SEED, "benchmark/scan_scale/encoded").permutation(size)[:encoded]
+        p = expected[read]
+        said = word_model([texts[i] for i in read.tolist()], np.stack([1 - p, p], 1))(texts)[:, 1]
+        said[read] = p
+        error = float(np.abs(said - expected).mean())
+        both = np.stack([1 - said, said], 1)
+        expected = calibrate(both, of.labels)[:, 1]
+    scan = KnownModel(expected, engine)
     del of, texts, columns
-    started, cpu = time.monotonic(), time.process_time()
     result = validate(rows, None, None, TrustedSet(trusted, "a benchmark"), ValidationConfig(), scan)
     aside = {int(row_id) for row_id in result.report.quarantined}
     outcome = json.dumps([[suspect.model_dump() for suspect in result.report.suspects], result.report.quarantined])
     return {
         "rows": size,
+        "encoded": min(encoded or size, size),
+        "mean_error_of_p": round(error, 3),
         "seconds": round(time.monotonic() - started, 1),
         "token_scan_seconds": round(scan.seconds, 1),
         "token_scan_rows_per_second": round(size / scan.seconds, 1),
