@@ -7,7 +7,8 @@
 3. A cluster's excess is its mean residual above the label's median, less its standard error. Is it more than honest
    rows show? Labels are drawn again from a model that did not learn from the suspected rows, calibrated on the others;
    the same scan of many such draws gives the distribution of the greatest excess without a backdoor (parametric
-   bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - `false_alarm` quantile is a suspect.
+   bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - `false_alarm` quantile is a suspect; in a
+   label with one, so is what is above the 1 - 10 `false_alarm` quantile.
 4. Growth: the residual is fitted without the group. What a row's residual loses by that is what it has of the group's
    trigger. Rows of other labels that lose as much say how many honest rows of this label would: growth stops where a
    further row is more probably honest than not.

@@ -20,6 +20,7 @@ MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to c
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
 FIRST_DRAWS = 6
+AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
 EULER = 0.5772  # mean of the standard Gumbel distribution
 SHARED = 2  # features of each kind that describe a group
@@ -43,11 +44,15 @@ class Found:
 
 @dataclass(frozen=True)
 class _Look:
-    """The greatest excess, what honest rows show, the rows grown from it, and what each row has of their trigger."""
+    """The greatest excess, what honest rows show, the rows grown from it, and what each row has of their trigger.
+
+    `further_limit` is for a label where another look has found something.
+    """
 
     excess: float
     median: float
     limit: float
+    further_limit: float
     new: np.ndarray
     trigger: np.ndarray
     lost_weights: np.ndarray
@@ -78,8 +83,15 @@ class LabelScan:
                 break
             set_aside = set_aside | look.new
         limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
-        last = max((i for i, look in enumerate(looks) if look.excess > limits[i]), default=-1)
-        return [self._found(look, limits[i]) for i, look in enumerate(looks[: last + 1]) if look.new.any()]
+        if not any(look.excess > limit for look, limit in zip(looks, limits, strict=True)):
+            return []
+        further = [min(look.further_limit for look in looks[number:]) for number in range(len(looks))]
+        last = max(i for i, look in enumerate(looks) if look.excess > further[i])
+        return [
+            self._found(look, limits[i] if look.excess > limits[i] else further[i])
+            for i, look in enumerate(looks[: last + 1])
+            if look.new.any()
+        ]
 
     def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
         alive = np.flatnonzero(~set_aside)
@@ -93,9 +105,9 @@ class LabelScan:
                 group[alive[rows]] = True
         rest = self.residual if not set_aside.any() else self._without(set_aside, self.residual)
         group, without = self._grown(group, rest, set_aside)
-        median, limit = self._honest(group, without, set_aside, number, top)
+        honest = self._honest(group, without, set_aside, number, top)
         lost = (rest.weights - without.weights).mean(0)
-        return _Look(top, median, limit, group, rest.values - without.values, lost)
+        return _Look(top, *honest, group, rest.values - without.values, lost)
 
     def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
         return self.features.x[rows], self.offset[rows], self.folds[rows]
@@ -128,15 +140,15 @@ class LabelScan:
 
     def _honest(
         self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
-    ) -> tuple[float, float]:
-        """Median and limit of the greatest excess where nobody planted anything.
+    ) -> tuple[float, float, float]:
+        """Of the greatest excess where nobody planted anything: median, limit, and limit for a label that was attacked.
 
         An `excess` that half of the first draws reach needs no limit: it is infinite.
         """
         said = np.column_stack([without.values, self.offset])
         rest = ~group & ~set_aside
         if not self.y[rest].any():  # the group is all that is left of the label: nothing to compare it with
-            return np.inf, np.inf
+            return np.inf, np.inf, np.inf
         model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
         probability, alive = model.predict_proba(said)[:, 1], np.flatnonzero(~set_aside)
 
@@ -151,13 +163,15 @@ class LabelScan:
             calls = (delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
             excesses = Parallel()(calls)
             if None in excesses:  # the label is nearly used up
-                return np.inf, np.inf
+                return np.inf, np.inf, np.inf
             greatest += excesses
             if len(greatest) == FIRST_DRAWS and excess <= np.median(greatest):
-                return float(np.median(greatest)), np.inf
+                return float(np.median(greatest)), np.inf, np.inf
         scale = np.std(greatest, ddof=1) * np.sqrt(6) / np.pi
         location = np.mean(greatest) - EULER * scale
-        return float(np.median(greatest)), float(location - scale * np.log(-np.log(1 - self.config.false_alarm)))
+        rates = np.minimum(np.array([1, AFTER_A_FIND]) * self.config.false_alarm, 0.5)
+        limit, further = (location - scale * np.log(-np.log(1 - rates))).tolist()
+        return float(np.median(greatest)), limit, further
 
     def _found(self, look: _Look, limit: float) -> Found:
         rows = np.flatnonzero(look.new)

@@ -22,7 +22,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LabelScan
+from musclelora.validation.label_scan import LabelScan, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -67,7 +67,7 @@ def test_honest_rows_of_any_label_are_not_suspect():
 def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
     texts, given, expected = honest(60)
     label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
-    assert label._honest(given == 1, label.residual, np.zeros(60, dtype=bool), 0, 1.0) == (np.inf, np.inf)
+    assert label._honest(given == 1, label.residual, np.zeros(60, dtype=bool), 0, 1.0) == (np.inf, np.inf, np.inf)
 
 
 def test_rows_of_one_syntax_are_found_and_described():
@@ -111,6 +111,29 @@ def test_the_same_arguments_give_the_same_groups():
     rows = with_syntax(*honest(600), range(0, 600, 10))
     first, second = (scan_groups(*rows, ("0", "1"), CONFIG, seed=3) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("excesses", "found"),
+    [
+        ([0.8], []),  # between the limits, and nothing else was found
+        ([2.0, 0.8, 0.3], [(2.0, 1.0), (0.8, 0.6)]),
+        ([2.0, 0.3], [(2.0, 1.0)]),
+        ([0.8, 2.0], [(0.8, 0.6), (2.0, 1.0)]),
+    ],
+)
+def test_a_label_that_was_attacked_has_a_lower_limit_for_what_more_there_is(excesses, found, monkeypatch):
+    texts, given, expected = honest(300)
+    scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), GroupScanConfig(enabled=True), 0, "1")
+
+    def look(_, number):
+        if number >= len(excesses):
+            return None
+        new = np.arange(300) == np.flatnonzero(scan.y)[number]
+        return _Look(excesses[number], 0.2, 1.0, 0.6, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
+
+    monkeypatch.setattr(scan, "_look", look)
+    assert [(group.excess, group.limit) for group in scan.groups()] == found
 
 
 def test_several_processes_find_what_one_finds():
