@@ -97,19 +97,8 @@ def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    head = [
-        "data",
-        "encoder",
-        "set",
-        "recipe",
-        "set aside",
-        "poison left",
-        "CACC",
-        "CACC clean",
-        "ASR",
-        "undefended",
-        "floor",
-    ]
+    what = ["data", "encoder", "set", "recipe", "set aside", "poison left"]
+    head = [*what, "CACC", "CACC clean", "ASR", "undefended", "floor"]
     body = [head, ["---"] * len(head)]
     for line in lines:
         rates = [
@@ -117,12 +106,8 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
             for of in ("asr", "asr_undefended", "floor")
         ]
         caccs = [f"{100 * line[of]:.1f}" for of in ("cacc", "cacc_clean")]
-        cell = [
-            line["dataset"],
-            line["encoder"],
-            line["attack"],
-            line.get("recipe", UNDEFENDED),
-        ]  # the first lines did not name it
+        recipe = line.get("recipe", UNDEFENDED)  # the first lines did not name it
+        cell = [line["dataset"], line["encoder"], line["attack"], recipe]
         body.append([*cell, str(line["set_aside"]), str(line["poison_left"]), *caccs, *rates])
     return "\n".join("| " + " | ".join(row) + " |" for row in body)
 

@@ -99,9 +99,6 @@ def main() -> None:
         if arguments.encoded:
             options = ["--encoded", str(arguments.encoded)]
         for size in QUICK_SIZES if arguments.quick else sizes:
-            options = (
-                ["--groups"] if arguments.groups else ["--encoded", f"{arguments.encoded}"] * bool(arguments.encoded)
-            )
             row = in_a_process(kept, size, EngineConfig(), *options)
             rows.append(row | {"growth": growth(row, rows[0] if rows else row)})
             print(json.dumps(rows[-1]), flush=True)

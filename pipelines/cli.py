@@ -160,6 +160,9 @@ def compare(config: Path, overrides: tuple[str, ...], output: Path | None, dry_r
     show_default=True,
     help="Contrastive steps on the trusted rows; 80 take minutes.",
 )
+@click.option(
+    "--sample-rows", type=click.IntRange(min=1000), help="Rows that the encoder reads of a large table.  [all]"
+)
 @click.option("--groups", is_flag=True, help="Look for style and syntax too: minutes per 10,000 rows.")
 @click.option("--seed", default=42, show_default=True, help="Decides every random draw.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for its files.  [runs/<time>-scan]")

@@ -163,6 +163,7 @@ def scan(
     row_id: str | None,
     encoder: str | None,
     steps: int,
+    sample_rows: int | None,
     groups: bool,
     seed: int,
 ) -> int:
@@ -172,7 +173,14 @@ def scan(
 
     disable_progress_bar()
     columns, config = settings(
-        text=text, label=label, source=source, row_id=row_id, encoder=encoder, steps=steps, groups=groups
+        text=text,
+        label=label,
+        source=source,
+        row_id=row_id,
+        encoder=encoder,
+        steps=steps,
+        sample_rows=sample_rows,
+        groups=groups,
     )
     written = run_scan(
         data, trusted, columns=columns, owner=owner, config=config, seed=seed, output=output or _folder("scan")

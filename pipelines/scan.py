@@ -35,7 +35,15 @@ class Written:
 
 
 def settings(
-    *, text: str, label: str, source: str | None, row_id: str | None, encoder: str | None, steps: int, groups: bool
+    *,
+    text: str,
+    label: str,
+    source: str | None,
+    row_id: str | None,
+    encoder: str | None,
+    steps: int,
+    sample_rows: int | None,
+    groups: bool,
 ) -> tuple[Columns, ValidationConfig]:
     """Raises `ConfigError` for columns that cannot be."""
     if text == label:
@@ -43,6 +51,7 @@ def settings(
     config = ValidationConfig(
         trusted_model=TrustedModelConfig(
             encoder=encoder,
+            sample_rows=sample_rows,
             contrastive=Contrastive(steps=steps, inverse_penalty=1.0 if steps else FROZEN_INVERSE_PENALTY),
         ),
         group_scan=GroupScanConfig(enabled=groups),

@@ -68,6 +68,13 @@ def test_poison_is_found_named_and_set_aside_with_its_reason(place):
     assert "Other rows of that label" in page
 
 
+def test_of_a_large_table_so_many_rows_are_read_as_was_asked(place):
+    many = [(f"{text} 3d movie", "1") if i % 6 == 0 else (text, label) for i, (text, label) in enumerate(honest(1200))]
+    done, summary, _ = scan(place, write(place / "many.csv", many), "--sample-rows", "1000")
+    assert (done.exit_code, summary["trusted_model"]["sample_rows"]) == (3, 1000)
+    assert summary["data"]["quarantined"] == 200
+
+
 def test_clean_rows_give_exit_code_0(place):
     done, summary, output = scan(place, write(place / "clean.csv", honest()))
     assert (done.exit_code, summary["status"], summary["suspects"]) == (0, "clean", [])
@@ -172,6 +179,7 @@ def test_repeated_ids_and_wrong_options(place):
     data = write(place / "ids.csv", pairs, ("id", "text", "label"))
     assert "occur more than once" in scan(place, data, "--row-id", "id")[0].output
     assert scan(place, data, "--label", "text")[0].exit_code == 2
+    assert scan(place, data, "--sample-rows", "999")[0].exit_code == 2
     assert scan(place, data, "--encoder", str(place / "nothing"))[0].exit_code == 1
     assert scan(place, place / "nothing.csv")[0].exit_code == 1
 
