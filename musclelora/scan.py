@@ -12,7 +12,6 @@ from musclelora.frozen import Frozen
 from musclelora.summary import DataSummary, TrustedSummary
 from musclelora.training.backbone import Backbone
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.report import (
     Check,
     SourceFinding,
@@ -22,8 +21,8 @@ from musclelora.validation.report import (
     ValidationReport,
 )
 from musclelora.validation.rules import UNSEEN
+from musclelora.validation.scans import scans_of
 from musclelora.validation.suite import ValidationResult, validate
-from musclelora.validation.trusted_model import TokenScan
 
 ScanStatus = Literal["clean", "suspects"]
 
@@ -67,12 +66,8 @@ def scan(
 ) -> Scanned:
     """Check `trusted`, then every row. Raises `DataError` where either cannot be used at all."""
     check_trusted(trusted, {}, datetime.now(timezone.utc).date())
-    of_trusted = (encoder, trusted, max_length, config.trusted_model.contrastive)
-    sample = config.trusted_model.sample_rows
-    tokens = TokenScan(*of_trusted, seed, engine=config.engine, sample_rows=sample) if config.token_scan else None
-    of_groups = (config.group_scan, seed, config.engine, sample)
-    groups = GroupScan(*of_trusted, *of_groups) if config.group_scan.enabled else None
-    return Scanned(validate(rows, None, None, trusted, config, tokens, groups))
+    scans = scans_of(config, encoder, trusted, max_length, seed)
+    return Scanned(validate(rows, None, None, trusted, config, *scans))
 
 
 def summarise_scan(name: str, scanned: Scanned, rows: TextDataset, seed: int, seconds: float) -> ScanSummary:

@@ -151,37 +151,14 @@ def compare(path: Path, overrides: tuple[str, ...], output: Path | None, dry_run
     return 1 if compared.comparison.failures else 0
 
 
-def scan(
-    data: str,
-    output: Path | None,
-    *,
-    trusted: str,
-    owner: str,
-    text: str,
-    label: str,
-    source: str | None,
-    row_id: str | None,
-    encoder: str | None,
-    steps: int,
-    sample_rows: int | None,
-    groups: bool,
-    seed: int,
-) -> int:
+def scan(data: str, output: Path | None, *, trusted: str, owner: str, seed: int, **choices: Any) -> int:
+    """`choices` are those of `pipelines.scan.settings`."""
     from transformers.utils.logging import disable_progress_bar
 
     from pipelines.scan import EXIT_CODES, run_scan, scan_table, settings
 
     disable_progress_bar()
-    columns, config = settings(
-        text=text,
-        label=label,
-        source=source,
-        row_id=row_id,
-        encoder=encoder,
-        steps=steps,
-        sample_rows=sample_rows,
-        groups=groups,
-    )
+    columns, config = settings(**choices)
     written = run_scan(
         data, trusted, columns=columns, owner=owner, config=config, seed=seed, output=output or _folder("scan")
     )

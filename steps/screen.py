@@ -9,7 +9,7 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.training.backbone import Backbone
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.report import ValidationReport
-from musclelora.validation.trusted_model import TokenScan
+from musclelora.validation.scans import scans_of
 from steps.cache import LIBRARY_CODE
 from steps.idle import unless_idle
 from steps.progress import announce
@@ -27,9 +27,5 @@ def screen(
     seed: int,
 ) -> Annotated[ValidationReport | None, "new_rows_report"]:
     announce(f"screen: {len(new_rows)} new rows by themselves")
-    tuning = config.trusted_model.contrastive
-    scan = None
-    if config.token_scan and len(new_rows):
-        sample = config.trusted_model.sample_rows
-        scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=config.engine, sample_rows=sample)
+    scan, _ = scans_of(config, encoder, trusted, max_length, seed) if len(new_rows) else (None, None)
     return retraining.screen(new_rows, test, trusted, config, scan)

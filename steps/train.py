@@ -22,8 +22,7 @@ from musclelora.training.defended_model import DefendedModel
 from musclelora.training.predict import logits_of
 from musclelora.training.recipes import PURIFY
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.group_scan import GroupScan
-from musclelora.validation.trusted_model import TokenScan
+from musclelora.validation.scans import scans_of
 from steps.cache import LIBRARY_CODE
 from steps.idle import unless_idle
 from steps.progress import announce, announce_epoch
@@ -49,13 +48,7 @@ def train(
     triggers: TriggeredFrom,
     fourier: FourierConfig | None,
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
-    tuning, sample = validation.trusted_model.contrastive, validation.trusted_model.sample_rows
-    engine = validation.engine
-    scan, group_scan = None, None
-    if validation.token_scan:
-        scan = TokenScan(encoder, trusted, max_length, tuning, seed, engine=engine, sample_rows=sample)
-    if validation.group_scan.enabled:
-        group_scan = GroupScan(encoder, trusted, max_length, tuning, validation.group_scan, seed, engine, sample)
+    scan, group_scan = scans_of(validation, encoder, trusted, max_length, seed)
     rows = training.rows_of(accepted, unscanned, scan, group_scan)
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
     observer = None

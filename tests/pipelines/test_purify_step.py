@@ -8,6 +8,7 @@ from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.plan import Training
 from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import RecipeChoice
+from musclelora.validation import scans
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
 from musclelora.validation.group_scan import GroupScanResult, SuspectGroup
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -21,7 +22,7 @@ def test_rows_of_an_honest_group_are_trained_on_again(tmp_path, monkeypatch, par
     monkeypatch.setattr(steps.train, "CHECKPOINTS", tmp_path / "checkpoints")
     mlflow = (f"sqlite:///{tmp_path / 'mlflow.db'}", "purify", "run")
     monkeypatch.setattr(steps.train, "tracking", lambda: mlflow)
-    monkeypatch.setattr(steps.train, "GroupScan", lambda *_: lambda _rows: GroupScanResult((GROUP,), ()))
+    monkeypatch.setattr(scans, "GroupScan", lambda *_: lambda _rows: GroupScanResult((GROUP,), ()))
     monkeypatch.setattr(steps.train, "logits_of", lambda _m, _t, texts, _l: np.eye(2)[[says] * len(texts)])
     backbone = tiny_backbone(tmp_path / "tiny")
     recipe = resolve_recipe(RecipeChoice(name="purify", epochs=1), "minilm")

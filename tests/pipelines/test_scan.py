@@ -83,7 +83,7 @@ def test_clean_rows_give_exit_code_0(place):
 
 def with_groups(monkeypatch, groups):
     """The group scan's own tests say what it finds (tests/validation); here it finds `groups`."""
-    monkeypatch.setattr("musclelora.scan.GroupScan", lambda *_: lambda _rows: GroupScanResult(groups, ()))
+    monkeypatch.setattr("musclelora.validation.scans.GroupScan", lambda *_: lambda _rows: GroupScanResult(groups, ()))
 
 
 def test_groups_are_looked_for_where_that_is_asked_for(place, monkeypatch):

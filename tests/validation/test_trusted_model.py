@@ -23,6 +23,19 @@ def backbone(tmp_path_factory):
     return tiny_backbone(tmp_path_factory.mktemp("base"))
 
 
+@pytest.fixture
+def read(monkeypatch):
+    """The texts of each pass of a trusted model."""
+    passes = []
+    probabilities = ContrastiveModel.probabilities
+    monkeypatch.setattr(
+        ContrastiveModel,
+        "probabilities",
+        lambda model, texts: passes.append(list(texts)) or probabilities(model, texts),
+    )
+    return passes
+
+
 def test_a_tuned_encoder_is_measured_on_held_out_rows_with_an_exact_bound(backbone):
     model = TrustedModel(backbone, trusted_rows(32), 32, contrastive=TUNED, seed=3)
     record = model.record(rows(41))
@@ -104,19 +117,15 @@ def test_a_scan_measures_its_model_on_the_held_out_rows(backbone):
     assert (record.n, record.measured_on) == (20, "held-out rows")
 
 
-def test_both_scans_read_the_rows_once_and_other_rows_anew(backbone, monkeypatch):
-    read = []
-    probabilities = ContrastiveModel.probabilities
-    monkeypatch.setattr(
-        ContrastiveModel, "probabilities", lambda model, texts: read.append(len(texts)) or probabilities(model, texts)
-    )
+def test_both_scans_read_the_rows_once_and_other_rows_anew(backbone, read):
     data = rows(400)
     tokens = TokenScan(backbone, trusted_rows(), 32, FROZEN, seed=8)
     tokens(data)
     said = tokens.probabilities(data)
     GroupScan(backbone, trusted_rows(), 32, FROZEN, GroupScanConfig(enabled=True, redraws=10, max_groups=1), 8)(data)
-    assert read[0] == 400
-    assert 400 not in read[1:]  # besides, only the texts in which a suspect feature is tried out
+    lengths = [len(texts) for texts in read]
+    assert lengths[0] == 400
+    assert 400 not in lengths[1:]  # besides, only the texts in which a suspect feature is tried out
     np.testing.assert_array_equal(
         said, TrustedModel(backbone, trusted_rows(), 32, contrastive=FROZEN, seed=8).kept(data)
     )
@@ -124,12 +133,7 @@ def test_both_scans_read_the_rows_once_and_other_rows_anew(backbone, monkeypatch
     assert tokens.model.kept(rows(399)) is None
 
 
-def test_of_many_rows_a_sample_is_read_and_its_words_say_the_rest(backbone, monkeypatch):
-    read = []
-    probabilities = ContrastiveModel.probabilities
-    monkeypatch.setattr(
-        ContrastiveModel, "probabilities", lambda model, texts: read.append(list(texts)) or probabilities(model, texts)
-    )
+def test_of_many_rows_a_sample_is_read_and_its_words_say_the_rest(backbone, read):
     data = distinct(400)
 
     def model(sample_rows):
