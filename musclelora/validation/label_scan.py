@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from joblib import Parallel, delayed
 from scipy.sparse import csr_matrix
+from scipy.special import log_expit
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
@@ -17,6 +18,7 @@ CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, 
 DIRECTIONS, WHITENED = 40, 30
 MIN_CLUSTER = 15  # rows
 MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to compare
+LEAST_EXCESS = 0.2  # nats, the label a fifth likelier: below, honest threads and authors exceed what honest draws show
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
 FIRST_DRAWS = 6
@@ -143,8 +145,10 @@ class LabelScan:
     ) -> tuple[float, float, float]:
         """Of the greatest excess where nobody planted anything: median, limit, and limit for a label that was attacked.
 
-        An `excess` that half of the first draws reach needs no limit: it is infinite.
+        An `excess` under `LEAST_EXCESS`, or that half of the first draws reach, needs no limit: it is infinite.
         """
+        if excess <= LEAST_EXCESS:
+            return np.inf, np.inf, np.inf
         said = np.column_stack([without.values, self.offset])
         rest = ~group & ~set_aside
         if not self.y[rest].any():  # the group is all that is left of the label: nothing to compare it with
@@ -170,7 +174,7 @@ class LabelScan:
         scale = np.std(greatest, ddof=1) * np.sqrt(6) / np.pi
         location = np.mean(greatest) - EULER * scale
         rates = np.minimum(np.array([1, AFTER_A_FIND]) * self.config.false_alarm, 0.5)
-        limit, further = (location - scale * np.log(-np.log(1 - rates))).tolist()
+        limit, further = np.maximum(location - scale * np.log(-np.log(1 - rates)), LEAST_EXCESS).tolist()
         return float(np.median(greatest)), limit, further
 
     def _found(self, look: _Look, limit: float) -> Found:
@@ -200,13 +204,17 @@ def _clusters(
 ) -> list[tuple[float, np.ndarray]]:
     """Excess and row numbers of each cluster of the label's rows, `y`, greatest excess first; none of too few rows.
 
+    A row's evidence is how much likelier the residual makes its label, in nats: little where the trusted model expects
+    that anyhow. A cluster's excess is its mean above the label's median, less its standard error.
+
     `near`: weights that those of these labels are near to.
     """
     residual = cross_fitted(x, y, offset, folds, start=near)
     mine = np.flatnonzero(y)
     if len(mine) < MIN_LABEL_ROWS:
         return []
-    excess = residual.values[mine] - np.median(residual.values[mine])
+    evidence = log_expit(offset[mine] + residual.values[mine]) - log_expit(offset[mine])
+    excess = evidence - np.median(evidence)
     moved = contributions(x[mine], residual.weights, folds[mine])
     directions = TruncatedSVD(min(DIRECTIONS, x.shape[1] - 1), n_iter=2, random_state=random).fit_transform(moved)
     white = PCA(min(WHITENED, directions.shape[1]), whiten=True, random_state=random).fit_transform(directions)

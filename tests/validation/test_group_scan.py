@@ -22,7 +22,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LabelScan, _Look
+from musclelora.validation.label_scan import LEAST_EXCESS, LabelScan, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -62,6 +62,23 @@ def with_syntax(texts, given, expected, rows, target=1):
 def test_honest_rows_of_any_label_are_not_suspect():
     texts, given, expected = honest(900)
     assert scan_groups(texts, given, expected, ("0", "1"), CONFIG, seed=0).groups == ()
+
+
+def test_an_honest_thread_whose_label_the_trusted_model_knows_is_not_suspect():
+    texts, given, expected = honest(900)
+    sure = np.where(expected > 0.5, 0.9, 0.1)
+    for row in np.flatnonzero((given == 1) & (sure[:, 1] > 0.5))[:60]:
+        texts[row] = f"thread {texts[row]}"
+    assert scan_groups(texts, given, sure, ("0", "1"), CONFIG, seed=0).groups == ()
+
+
+def test_what_is_hardly_likelier_than_expected_is_not_suspect_whatever_honest_draws_show():
+    texts, given, expected = honest(300)
+    label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
+    some = (given == 1) & (np.arange(300) < 60)
+    without = label._without(some, label.residual)
+    assert label._honest(some, without, np.zeros(300, dtype=bool), 0, LEAST_EXCESS) == (np.inf, np.inf, np.inf)
+    assert min(label._honest(some, without, np.zeros(300, dtype=bool), 0, 9.0)[1:]) >= LEAST_EXCESS
 
 
 def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
