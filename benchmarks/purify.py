@@ -5,7 +5,8 @@ suspect group that this model judges honest comes back (musclelora/evaluation/su
 trained once more. Reported: CACC and ASR of the last model, of the undefended model trained on all rows, and of one
 trained on the clean set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided` trains
 that on what is left instead, the second line for what the scans do not see; its floor is its own on the clean set.
-`--data` may also be a folder that benchmarks.data_sets has written.
+`--data` may also be a folder that benchmarks.data_sets has written. `--trusted N` takes fewer trusted rows, and with
+`--trusted-poisoned K` so many of these are poisoned rows of the set.
 
 Scans, states and models are kept (kept.py, audited_models.py). The rows go to benchmarks/results/purify.json and the
 table to docs/benchmarks.md.
@@ -25,8 +26,8 @@ from benchmarks.kept import kept_model
 from benchmarks.recipes import ATTACKS, CLEAN, DOCUMENT, MAX_LENGTH, Bench, backbone_name
 from benchmarks.recipes_tables import write_section
 from benchmarks.scan import key_of, scanned
-from benchmarks.scan_sets import NORMALISED, attacks_of, poisoned_mask, training_rows, triggered_rows
-from musclelora.data.records import TextDataset
+from benchmarks.scan_sets import NORMALISED, attacks_of, poisoned_mask, training_rows, triggered_rows, trusted_set
+from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.metrics import ASR, CACC
 from musclelora.evaluation.suspect_groups import judged, readmitted
 from musclelora.training.backbone import Backbone, resolve_backbone
@@ -40,24 +41,30 @@ SECTION = "benchmarks.purify"
 UNDEFENDED = "none"
 
 
-def trained(bench: Bench, rows: TextDataset, seed: int, recipe: str = UNDEFENDED) -> DefendedModel:
-    """The recipe on `rows`; undefended, the same model as audited_models.py keeps where that has these rows."""
-    trusted, dev = bench.trusted_and_dev(seed)
+def trained(
+    bench: Bench, rows: TextDataset, seed: int, recipe: str = UNDEFENDED, trusted: TrustedSet | None = None
+) -> DefendedModel:
+    """The recipe on `rows`; undefended, the same model as audited_models.py keeps where that has these rows, whoever is
+    `trusted`: that recipe reads none of these."""
+    drawn, dev = bench.trusted_and_dev(seed)
+    trusted = drawn if trusted is None or recipe == UNDEFENDED else trusted
     resolved = resolve_recipe(RecipeChoice(name=recipe), bench.preset)
     return kept_model(rows, trusted, dev, resolved, bench.backbone, MAX_LENGTH, seed)
 
 
-def measure(bench: Bench, name: str, encoder: Backbone, seed: int, recipe: str) -> dict[str, Any]:
-    rows, found = training_rows(bench, name), scanned(bench, name, encoder, seed)
-    masks, names = found.masks(len(rows)), bench.trusted_and_dev(seed)[0].label_names
+def measure(
+    bench: Bench, name: str, encoder: Backbone, seed: int, recipe: str, trusted: TrustedSet, poisoned_trusted: int
+) -> dict[str, Any]:
+    rows, found = training_rows(bench, name), scanned(bench, name, encoder, seed, trusted=trusted)
+    masks, names = found.masks(len(rows)), trusted.label_names
     out = masks["both"]
     model = trained(bench, rows.where(~out), seed)
     groups = judged(found.groups, rows, names, classes_by(model))
     back = readmitted(groups, masks["token"])
     if back.any() or recipe != UNDEFENDED:
-        model = trained(bench, rows.where(~out | back), seed, recipe)
+        model = trained(bench, rows.where(~out | back), seed, recipe, trusted)
     undefended = trained(bench, bench.rows(f"{name}/train.csv") if name in ATTACKS else rows, seed)
-    clean = trained(bench, bench.rows("train.csv"), seed, recipe)
+    clean = trained(bench, bench.rows("train.csv"), seed, recipe, trusted)
     models = {"": model, "_undefended": undefended, "_clean": clean}
     poisoned = poisoned_mask(rows)
     return {
@@ -67,6 +74,8 @@ def measure(bench: Bench, name: str, encoder: Backbone, seed: int, recipe: str) 
         "recipe": recipe,
         "seed": seed,
         "encoder": backbone_name(encoder),
+        "trusted": len(trusted),
+        "trusted_poisoned": poisoned_trusted,
         "set_aside": int((out & ~back).sum()),
         "readmitted": int(back.sum()),
         "poison_left": int((poisoned & ~(out & ~back)).sum()),
@@ -97,7 +106,7 @@ def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    what = ["data", "encoder", "set", "recipe", "set aside", "poison left"]
+    what = ["data", "encoder", "trusted", "set", "recipe", "set aside", "poison left"]
     head = [*what, "CACC", "CACC clean", "ASR", "undefended", "floor"]
     body = [head, ["---"] * len(head)]
     for line in lines:
@@ -107,7 +116,9 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         ]
         caccs = [f"{100 * line[of]:.1f}" for of in ("cacc", "cacc_clean")]
         recipe = line.get("recipe", UNDEFENDED)  # the first lines did not name it
-        cell = [line["dataset"], line["encoder"], line["attack"], recipe]
+        planted = line.get("trusted_poisoned")
+        trusted = f"{line.get('trusted', 96)}{f', {planted} poisoned' if planted else ''}"
+        cell = [line["dataset"], line["encoder"], trusted, line["attack"], recipe]
         body.append([*cell, str(line["set_aside"]), str(line["poison_left"]), *caccs, *rates])
     return "\n".join("| " + " | ".join(row) + " |" for row in body)
 
@@ -118,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one set")
     parser.add_argument("--encoder", default="default", help="of the trusted model; a name as in model.base")
     parser.add_argument("--recipe", default=UNDEFENDED, help="trained on what the scans leave")
+    parser.add_argument("--trusted", type=int, default=96, metavar="N", help="trusted rows, of 96")
+    parser.add_argument("--trusted-poisoned", type=int, default=0, metavar="K", help="of these")
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[1])
     parser.add_argument("--minutes", type=float, default=60, help="stop before a set that begins after this")
@@ -132,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     finished = True
     for number, cell in enumerate(cells, 1):
-        key = f"{key_of(bench, *cell)}-{bench.backbone.sha256[:8]}"
+        trusted = trusted_set(bench, cell[2], cell[0], options.trusted, options.trusted_poisoned)
+        key = f"{key_of(bench, *cell, trusted=trusted)}-{bench.backbone.sha256[:8]}"
         key += "" if options.recipe == UNDEFENDED else f"-{options.recipe}"
         if key in bench.finished():
             continue
@@ -140,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"Time is up at set {number} of {len(cells)}: run the same command again to go on.")
             finished = False
             break
-        line = {"key": key} | measure(bench, *cell, options.recipe) | {"commit": results.commit()}
+        figures = measure(bench, *cell, options.recipe, trusted, options.trusted_poisoned)
+        line = {"key": key} | figures | {"commit": results.commit()}
         bench.record(line)
         print(f"{number}/{len(cells)} {json.dumps(line)}", flush=True)
     rows = [{k: v for k, v in line.items() if k != "key"} for line in bench.finished().values()]

@@ -79,15 +79,20 @@ class Scanned(Frozen):
         return {"group": group, "token": token, "both": group | token}
 
 
-def scanned(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int | None = None) -> Scanned:
-    """Both scans of a set, computed once for each state of their code; the encoder reads at most `encoded` rows."""
+def scanned(
+    bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int | None = None, trusted: TrustedSet | None = None
+) -> Scanned:
+    """Both scans of a set, computed once for each state of their code; the encoder reads at most `encoded` rows.
+
+    `trusted` in place of the draw's trusted rows.
+    """
+    trusted = trusted or bench.trusted_and_dev(draw)[0]
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in SCANNING)
-    file = (
-        KEPT / "scans" / f"{key_of(bench, name, encoder, draw, encoded)}-{hashlib.sha256(code).hexdigest()[:16]}.json"
-    )
+    key = f"{key_of(bench, name, encoder, draw, encoded, trusted)}-{hashlib.sha256(code).hexdigest()[:16]}"
+    file = KEPT / "scans" / f"{key}.json"
     if file.is_file():
         return Scanned.model_validate_json(file.read_text(encoding="utf-8"))
-    rows, model = training_rows(bench, name), KeptTrustedModel(encoder, bench.trusted_and_dev(draw)[0], encoded)
+    rows, model = training_rows(bench, name), KeptTrustedModel(encoder, trusted, encoded)
     names, labels, expected = model.label_names, rows.label_ids(model.label_names), model.calibrated(rows)
     started = time.process_time()
     groups = scan_groups(rows.texts, labels, expected, names, GroupScanConfig(), draw).groups
@@ -130,9 +135,12 @@ def measure(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int 
     }
 
 
-def key_of(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int | None = None) -> str:
+def key_of(
+    bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int | None = None, trusted: TrustedSet | None = None
+) -> str:
     """SHA-256 of all that decides the figures but the code."""
-    trusted, dev = bench.trusted_and_dev(draw)
+    drawn, dev = bench.trusted_and_dev(draw)
+    trusted = trusted or drawn
     shas = [training_rows(bench, name).sha256, trusted.sha256, dev.sha256, encoder.sha256]
     decides = f"{shas} {draw} {GroupScanConfig().model_dump_json()}{'' if encoded is None else f' {encoded}'}"
     return hashlib.sha256(decides.encode()).hexdigest()[:16]

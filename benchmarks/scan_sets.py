@@ -7,12 +7,13 @@ rate, `hiddenkiller@3`; two attacks at once, half of the rows of each, `badnets+
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.recipes import CLEAN, Bench
-from musclelora.data.records import TextDataset
+from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.seeding import generator
 
 NORMALISED = "stylebkd-normalised"
@@ -45,6 +46,23 @@ def triggered_rows(bench: Bench, attack: str) -> TextDataset:
     """The triggered test rows of one attack, labelled with the target."""
     rows = bench.rows(f"{attack.removesuffix('-normalised')}/test_poisoned.csv")
     return _normalised(rows, np.ones(len(rows), dtype=bool)) if attack == NORMALISED else rows
+
+
+def trusted_set(bench: Bench, draw: int, name: str, count: int, poisoned: int) -> TrustedSet:
+    """`count` of the draw's trusted rows; `poisoned` of these, drawn, are poisoned rows of the set in place of honest
+    ones: an attacker who reaches the people that vouch."""
+    whole = bench.trusted_and_dev(draw)[0]
+    if count == len(whole) and not poisoned:
+        return whole
+    honest = generator(draw, "benchmarks/scan/trusted").permutation(len(whole))[: count - poisoned]
+    theirs = training_rows(bench, name)
+    planted = generator(draw, "benchmarks/scan/planted").permutation(np.flatnonzero(poisoned_mask(theirs)))[:poisoned]
+    parts = (
+        whole.data.where(np.isin(np.arange(len(whole)), honest)),
+        theirs.where(np.isin(np.arange(len(theirs)), planted)),
+    )
+    columns = {column: [v for part in parts for v in part.column(column)] for column in ("row_id", "text", "label")}
+    return replace(whole, data=TextDataset.from_columns(columns))
 
 
 def attacks_of(name: str) -> list[str]:

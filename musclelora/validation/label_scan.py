@@ -21,6 +21,8 @@ MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to c
 LEAST_EXCESS = 0.2  # nats, the label a fifth likelier: below, honest threads and authors exceed what honest draws show
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
+FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
+HALF = 0.5  # of the group's excess, which rows that join it must have
 FIRST_DRAWS = 6
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
@@ -108,8 +110,10 @@ class LabelScan:
         rest = self.residual if not set_aside.any() else self._without(set_aside, self.residual)
         group, without = self._grown(group, rest, set_aside)
         honest = self._honest(group, without, set_aside, number, top)
-        lost = (rest.weights - without.weights).mean(0)
-        return _Look(top, *honest, group, rest.values - without.values, lost)
+        trigger = Residual(rest.values - without.values, rest.weights - without.weights)
+        if top > honest[0]:
+            group, trigger = self._refined(group, trigger, rest, set_aside)
+        return _Look(top, *honest, group, trigger.values, trigger.weights.mean(0))
 
     def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
         return self.features.x[rows], self.offset[rows], self.folds[rows]
@@ -128,17 +132,43 @@ class LabelScan:
         without = residual
         for _ in range(GROWTH_STEPS):
             without = self._without(group | set_aside, without)
-            lost = np.where(set_aside, -np.inf, residual.values - without.values)
-            order = np.argsort(-lost, kind="stable")[: int((~set_aside).sum())]
-            honest_per_other = (self.y & ~group & ~set_aside).sum() / (~self.y).sum()
-            gain = np.cumsum(self.y[order]) - HONEST_WEIGHT * honest_per_other * np.cumsum(~self.y[order])
-            grown = np.zeros_like(group)
-            grown[order[: int(np.argmax(gain)) + 1]] = True
-            grown &= self.y
+            grown = self._with_most(residual.values - without.values, group, set_aside)
             if (grown == group).all():
                 break
             group = grown
         return group, without
+
+    def _refined(
+        self, group: np.ndarray, trigger: Residual, residual: Residual, set_aside: np.ndarray
+    ) -> tuple[np.ndarray, Residual]:
+        """The group grown once more, by a model that tells it from all other rows, and what each row has by that model.
+
+        Such a model finds forms of the trigger that few rows share. It would also find an honest group's subject: what
+        it adds must have at least half of the group's excess, or the group and its `trigger` stay as they were.
+        """
+        evidence = _evidence(residual.values, self.offset)
+        excess = evidence - np.median(evidence[self.y & ~set_aside])
+        least = HALF * excess[group].mean()
+        first, none = group, np.zeros(len(group))
+        for _ in range(GROWTH_STEPS):
+            told = cross_fitted(self.features.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
+            grown = self._with_most(told.values, group, set_aside)
+            added = grown & ~first
+            if not grown.any() or (added.any() and excess[added].mean() < least):
+                break
+            settled, group, trigger = bool((grown == group).all()), grown, told
+            if settled:
+                break
+        return group, trigger
+
+    def _with_most(self, trigger: np.ndarray, group: np.ndarray, set_aside: np.ndarray) -> np.ndarray:
+        """The label's rows with most of the trigger, as far as a further one is more probably poisoned than honest."""
+        order = np.argsort(-np.where(set_aside, -np.inf, trigger), kind="stable")[: int((~set_aside).sum())]
+        honest_per_other = (self.y & ~group & ~set_aside).sum() / (~self.y).sum()
+        gain = np.cumsum(self.y[order]) - HONEST_WEIGHT * honest_per_other * np.cumsum(~self.y[order])
+        grown = np.zeros_like(group)
+        grown[order[: int(np.argmax(gain)) + 1]] = True
+        return grown & self.y
 
     def _honest(
         self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
@@ -204,8 +234,7 @@ def _clusters(
 ) -> list[tuple[float, np.ndarray]]:
     """Excess and row numbers of each cluster of the label's rows, `y`, greatest excess first; none of too few rows.
 
-    A row's evidence is how much likelier the residual makes its label, in nats: little where the trusted model expects
-    that anyhow. A cluster's excess is its mean above the label's median, less its standard error.
+    A cluster's excess is its rows' mean evidence above the label's median, less its standard error.
 
     `near`: weights that those of these labels are near to.
     """
@@ -213,7 +242,7 @@ def _clusters(
     mine = np.flatnonzero(y)
     if len(mine) < MIN_LABEL_ROWS:
         return []
-    evidence = log_expit(offset[mine] + residual.values[mine]) - log_expit(offset[mine])
+    evidence = _evidence(residual.values[mine], offset[mine])
     excess = evidence - np.median(evidence)
     moved = contributions(x[mine], residual.weights, folds[mine])
     directions = TruncatedSVD(min(DIRECTIONS, x.shape[1] - 1), n_iter=2, random_state=random).fit_transform(moved)
@@ -227,3 +256,9 @@ def _clusters(
                 score = excess[rows].mean() - excess.std() / np.sqrt(rows.sum())
                 clusters.append((float(score), mine[rows]))
     return sorted(clusters, key=lambda cluster: -cluster[0])
+
+
+def _evidence(residual: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """How much likelier the residual makes the label of rows that have it, in nats: little where the trusted model,
+    whose logit is `offset`, expects it anyhow."""
+    return np.asarray(log_expit(offset + residual) - log_expit(offset))

@@ -21,7 +21,7 @@ FORMS = ("{!r}", "pattern {!r}", "{}")  # of the features' names: words, skeleto
 RUNS = ((1, 2), (1, 4), (1, 1))
 FRAME_WORDS = 150  # the commonest words, which stay in a skeleton: mostly function words and punctuation
 MIN_ROWS = 5  # rows that a feature must be in
-PENALTY = 2.0  # L2
+PENALTY = 2.0  # L2 of the residual
 FOLDS = 5
 # Residuals within 0.002 of the optimum's (root mean square, SST-2), in half the time of SciPy's own settings.
 OPTIMIZER = {"maxiter": 200, "maxcor": 20, "ftol": 1e-7}
@@ -133,16 +133,18 @@ def cross_fitted(
     *,
     without: np.ndarray | None = None,
     start: np.ndarray | None = None,
+    penalty: float = PENALTY,
 ) -> Residual:
     """The residual of rows with `y` 0 or 1 and `offset`, a logit; all of shape [rows].
 
     Rows `without` are judged, and never learned from. `start`: weights of a former fit, from which this one is near.
+    `penalty`: L2.
     """
     values, weights = np.empty(len(y)), np.zeros((FOLDS, x.shape[1] + 1))
     for fold in range(FOLDS):
         learned = (folds != fold) if without is None else (folds != fold) & ~without
         begin = weights[fold] if start is None else start[fold]
-        weights[fold] = _fit(x[learned], y[learned].astype(np.float64), offset[learned], begin)
+        weights[fold] = _fit(x[learned], y[learned].astype(np.float64), offset[learned], begin, penalty)
         values[folds == fold] = x[folds == fold] @ weights[fold, :-1] + weights[fold, -1]
     return Residual(values, weights)
 
@@ -155,13 +157,13 @@ def contributions(x: csr_matrix, weights: np.ndarray, folds: np.ndarray) -> csr_
     return moved
 
 
-def _fit(x: csr_matrix, y: np.ndarray, offset: np.ndarray, begin: np.ndarray) -> np.ndarray:
+def _fit(x: csr_matrix, y: np.ndarray, offset: np.ndarray, begin: np.ndarray, penalty: float) -> np.ndarray:
     transposed = x.T.tocsr()
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         logit = x @ theta[:-1] + theta[-1] + offset
         error = expit(logit) - y
-        value = np.logaddexp(0, logit).sum() - y @ logit + PENALTY / 2 * theta[:-1] @ theta[:-1]
-        return value, np.append(transposed @ error + PENALTY * theta[:-1], error.sum())
+        value = np.logaddexp(0, logit).sum() - y @ logit + penalty / 2 * theta[:-1] @ theta[:-1]
+        return value, np.append(transposed @ error + penalty * theta[:-1], error.sum())
 
     return np.asarray(minimize(loss, begin, jac=True, method="L-BFGS-B", options=OPTIMIZER).x)
