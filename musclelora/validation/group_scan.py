@@ -13,11 +13,11 @@
    `LEAST_EXCESS`, since labels of honest rows on one subject are not drawn one by one.
 4. Growth: the residual is fitted without the group. What a row's residual loses by that is what it has of the group's
    trigger. Rows of other labels that lose as much say how many honest rows of this label would: growth stops where a
-   further row is more probably honest than not.
+   further row is more probably honest than not. Once more so by a model that tells the group from all other rows.
 5. Again on the rest, for the next trigger, and for what of the first was not found.
 
 Of more than `sample_rows` rows a drawn sample is scanned. A further row of the label joins a group where it has as much
-of the trigger as the last row that growth took: one product with the weights that were lost.
+of the trigger as the last row that growth took: one product with the weights of what told it.
 
 What it cannot see: poison whose trigger no such feature carries; a trigger in too few rows to be a cluster; rows that
 an attacker chose among those whose text says the target anyhow.
@@ -134,9 +134,9 @@ def _joining(found: Sequence[Found], features: TextFeatures, texts: Sequence[str
         part = slice(start, start + JOINED_AT_ONCE)
         x = features.of(texts[part])
         for number, group in enumerate(found):
-            lost = x @ group.lost_weights[:-1] + group.lost_weights[-1]
-            joins = (of_group[part] < 0) & (lost >= group.least)
-            of_group[part][joins], trigger[part][joins] = number, lost[joins]
+            has = x @ group.trigger_weights[:-1] + group.trigger_weights[-1]
+            joins = (of_group[part] < 0) & (has >= group.least)
+            of_group[part][joins], trigger[part][joins] = number, has[joins]
     order = np.argsort(-trigger, kind="stable")
     return [order[of_group[order] == number] for number in range(len(found))]
 

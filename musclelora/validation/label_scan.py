@@ -34,7 +34,7 @@ SHARED = 2  # features of each kind that describe a group
 class Found:
     """A group as a label's scan found it, the `rows` with most of its trigger first.
 
-    What another row has of the trigger is the sum of its features times `lost_weights` (the last is the intercept);
+    What another row has of the trigger is the sum of its features times `trigger_weights` (the last is the intercept);
     `least` is what the last of `rows` has.
     """
 
@@ -42,7 +42,7 @@ class Found:
     limit: float
     shared: tuple[str, ...]
     rows: tuple[int, ...]
-    lost_weights: np.ndarray
+    trigger_weights: np.ndarray
     least: float
 
 
@@ -59,7 +59,7 @@ class _Look:
     further_limit: float
     new: np.ndarray
     trigger: np.ndarray
-    lost_weights: np.ndarray
+    trigger_weights: np.ndarray
 
 
 class LabelScan:
@@ -214,14 +214,14 @@ class LabelScan:
             np.asarray(self.features.x[rows].mean(0)).ravel()
             - np.asarray(self.features.x[np.flatnonzero(rest)].mean(0)).ravel()
         )
-        weight = np.where(lift > 0, lift * look.lost_weights[:-1], -np.inf)
+        weight = np.where(lift > 0, lift * look.trigger_weights[:-1], -np.inf)
         strongest = [j for j in np.argsort(-weight, kind="stable") if weight[j] > 0]
         kinds = self.features.kinds
         shared = [j for kind in range(3) for j in [j for j in strongest if kinds[j] == kind][:SHARED]]
         typical = rows[np.argsort(-look.trigger[rows], kind="stable")]
         names = tuple(str(self.features.names[j]) for j in shared)
         least = float(look.trigger[rows].min())
-        return Found(look.excess, limit, names, tuple(typical.tolist()), look.lost_weights, least)
+        return Found(look.excess, limit, names, tuple(typical.tolist()), look.trigger_weights, least)
 
 
 def _greatest(x: csr_matrix, offset: np.ndarray, folds: np.ndarray, y: np.ndarray, random: int) -> float | None:

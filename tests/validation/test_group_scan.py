@@ -11,7 +11,7 @@ from musclelora.errors import DataError
 from musclelora.plan import Drill, Training
 from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import Contrastive, RecipeChoice
-from musclelora.validation import group_scan
+from musclelora.validation import group_scan, label_scan
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
 from musclelora.validation.engine import EngineError
 from musclelora.validation.group_checks import group_checks
@@ -79,6 +79,38 @@ def test_what_is_hardly_likelier_than_expected_is_not_suspect_whatever_honest_dr
     without = label._without(some, label.residual)
     assert label._honest(some, without, np.zeros(300, dtype=bool), 0, LEAST_EXCESS) == (np.inf, np.inf, np.inf)
     assert min(label._honest(some, without, np.zeros(300, dtype=bool), 0, 9.0)[1:]) >= LEAST_EXCESS
+
+
+def told_from_all_others(texts, given, expected, group):
+    """What the scan of label 1 makes of `group`, bool, when it grows once more."""
+    label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
+    return label._refined(group, label.residual, label.residual, np.zeros(len(texts), dtype=bool))[0]
+
+
+def test_a_found_group_takes_in_the_other_rows_with_its_trigger():
+    poisoned = np.arange(1200) % 12 == 0
+    group = np.arange(1200) % 36 == 0
+    grown = told_from_all_others(*with_syntax(*honest(1200), np.flatnonzero(poisoned)), group)
+    assert (grown & poisoned).sum() >= 95
+    assert (grown & ~poisoned).sum() <= 10
+
+
+def test_a_found_group_does_not_take_in_its_subject(monkeypatch):
+    draw = np.random.default_rng(0)
+    given = draw.integers(0, 3, 900)
+    texts = [
+        " ".join(f"about{label}-{draw.integers(0, 150)}" if k % 2 else draw.choice(FRAME) for k in range(12))
+        for label in given
+    ]
+    believed = np.where(draw.random(900) < 0.85, given, draw.integers(0, 3, 900))
+    expected = np.full((900, 3), 0.05)
+    expected[np.arange(900), believed] = 0.9
+    thread = np.isin(np.arange(900), np.flatnonzero(given == 1)[:40])
+    expected[thread] = (0.85, 0.1, 0.05)
+    texts = [f"re warning {text}" if one else text for text, one in zip(texts, thread, strict=True)]
+    assert (told_from_all_others(texts, given, expected, thread) == thread).all()
+    monkeypatch.setattr(label_scan, "HALF", -np.inf)
+    assert told_from_all_others(texts, given, expected, thread).sum() > 200
 
 
 def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
