@@ -187,7 +187,7 @@ def plain(prepared: "Prepared") -> None:
         patch("steps.register.follow_aliases"),  # ZenML's own stages
     ):
         delivered, dev, test, trusted = ingest.entrypoint(data=config.data, seed=config.seed, target=triggers.target)
-        report_of_rows, accepted, _, unscanned = validate.entrypoint(
+        report_of_rows, accepted, quarantined, unscanned = validate.entrypoint(
             delivered, dev, test, trusted, config=config.validation, **how
         )
         models = {
@@ -210,6 +210,7 @@ def plain(prepared: "Prepared") -> None:
             *of_all,
             test,
             report_of_rows,
+            quarantined,
             triggers=triggers,
             min_control_asr=config.gate.min_control_asr,
             precision=config.evaluation.precision,
