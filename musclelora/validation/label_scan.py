@@ -22,7 +22,7 @@ LEAST_EXCESS = 0.2  # nats, the label a fifth likelier: below, honest threads an
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
-HALF = 0.5  # of the group's excess, which rows that join it must have
+JOINS_FROM = 0.5  # of the group's excess, which rows that join it must have
 FIRST_DRAWS = 6
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
@@ -111,7 +111,7 @@ class LabelScan:
         group, without = self._grown(group, rest, set_aside)
         honest = self._honest(group, without, set_aside, number, top)
         trigger = Residual(rest.values - without.values, rest.weights - without.weights)
-        if top > honest[0]:
+        if top > honest[0] and group.any():
             group, trigger = self._refined(group, trigger, rest, set_aside)
         return _Look(top, *honest, group, trigger.values, trigger.weights.mean(0))
 
@@ -148,7 +148,7 @@ class LabelScan:
         """
         evidence = _evidence(residual.values, self.offset)
         excess = evidence - np.median(evidence[self.y & ~set_aside])
-        least = HALF * excess[group].mean()
+        least = JOINS_FROM * excess[group].mean()
         first, none = group, np.zeros(len(group))
         for _ in range(GROWTH_STEPS):
             told = cross_fitted(self.features.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)

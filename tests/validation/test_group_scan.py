@@ -109,7 +109,7 @@ def test_a_found_group_does_not_take_in_its_subject(monkeypatch):
     expected[thread] = (0.85, 0.1, 0.05)
     texts = [f"re warning {text}" if one else text for text, one in zip(texts, thread, strict=True)]
     assert (told_from_all_others(texts, given, expected, thread) == thread).all()
-    monkeypatch.setattr(label_scan, "HALF", -np.inf)
+    monkeypatch.setattr(label_scan, "JOINS_FROM", -np.inf)
     assert told_from_all_others(texts, given, expected, thread).sum() > 200
 
 
