@@ -3,7 +3,6 @@
 import csv
 import time
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 
 from materializers import pages
@@ -129,8 +128,8 @@ def scan_table(scanned: Scanned) -> str:
         lines.append("Nothing in the texts goes with one label more surely than the trusted rows explain.")
     for group in report.suspect_groups:
         lines.append(
-            f"{group.rows:,} rows whose texts make their label {shorten(group.label, 16)} {exp(group.excess):.1f} "
-            f"times as likely as the trusted model says (honest labels: {exp(group.limit):.1f} at most); they share "
+            f"{group.rows:,} rows with label {shorten(group.label, 16)} go with it by {group.excess:.2f} more than the "
+            f"trusted model explains (honest labels: {group.limit:.2f} at most); they share "
             f"{shorten(', '.join(group.shared), 120)}."
         )
     lines.append(quarantine_line(report).replace("training rows", "rows"))

@@ -1,7 +1,6 @@
 """What the group scan found, as checks of the validation report: in words, with rows to look at beside honest ones."""
 
 from collections.abc import Sequence
-from math import exp
 
 from musclelora.data.records import TextDataset
 from musclelora.validation import report
@@ -28,8 +27,8 @@ def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check
         beside = [f"(an honest row) {row}" for row in shown(honest)]
         detail = (
             f"{len(group.rows)} rows with label {group.label!r} have in common: {', '.join(group.shared)}. Their texts "
-            f"make it {exp(group.excess):.1f} times as likely as the trusted model says; with honest labels the most "
-            f"is {exp(group.limit):.1f}. Of {len(group.disagreeing)} of them the trusted model says another label. "
+            f"go with the label by {group.excess:.2f} more than the trusted model explains (logits, weighed by doubt; "
+            f"with honest labels {group.limit:.2f} at most). Of {len(group.disagreeing)} it says another label. "
             "Perhaps a backdoor whose trigger is a style or a syntax."
         )
         check = _check(

@@ -4,9 +4,9 @@
    the given labels say beyond the trusted model. A backdoor is in it, and what the trusted model does not know.
 2. Its representation of a row is how much each feature moved the residual. Whitened within one label, and clustered:
    rows that one trigger moved lie together. No neural model is trained.
-3. A cluster's excess is how much likelier the residual makes the label of its rows (mean log-likelihood above the
-   label's median, less its standard error): little where the trusted model expects that label anyhow. Is it more than
-   honest rows show? Labels are drawn again from a model that did not learn from the suspected rows, calibrated on the
+3. A cluster's excess is the mean of its rows' residual times the trusted model's doubt of the label, above the label's
+   median, less its standard error: little where the trusted model expects that label anyhow. Is it more than honest
+   rows show? Labels are drawn again from a model that did not learn from the suspected rows, calibrated on the
    others; the same scan of many such draws gives the distribution of the greatest excess without a backdoor
    (parametric bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - `false_alarm` quantile is a
    suspect, and in a label with one, so is what is above the 1 - 10 `false_alarm` quantile; never what is under
@@ -51,8 +51,8 @@ JOINED_AT_ONCE = 50_000  # texts whose features are made together
 class SuspectGroup:
     """Rows of one label that have something in common.
 
-    `excess` of its densest cluster, in nats, and the `limit` that honest rows stay under. `shared`: what the rows have
-    in common: words, patterns (`*` any word, `?` a rare one, `^` and `$` the ends), shape. `rows`: their numbers, the
+    `excess` of its densest cluster, and the `limit` that honest rows stay under. `shared`: what the rows have in
+    common: words, patterns (`*` any word, `?` a rare one, `^` and `$` the ends), shape. `rows`: their numbers, the
     most typical first; `disagreeing`: those of them for which the trusted model says another label.
     """
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from joblib import Parallel, delayed
 from scipy.sparse import csr_matrix
-from scipy.special import log_expit
+from scipy.special import expit
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +18,7 @@ CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, 
 DIRECTIONS, WHITENED = 40, 30
 MIN_CLUSTER = 15  # rows
 MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to compare
-LEAST_EXCESS = 0.2  # nats, the label a fifth likelier: below, honest threads and authors exceed what honest draws show
+LEAST_EXCESS = 0.2  # below that, honest threads and authors exceed what honest draws show
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
@@ -259,6 +259,6 @@ def _clusters(
 
 
 def _evidence(residual: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """How much likelier the residual makes the label of rows that have it, in nats: little where the trusted model,
-    whose logit is `offset`, expects it anyhow."""
-    return np.asarray(log_expit(offset + residual) - log_expit(offset))
+    """The residual of rows that have the label, in logits, times the trusted model's doubt of it, whose logit is
+    `offset`: the slope of the label's log-likelihood. Little where the trusted model expects the label anyhow."""
+    return residual * expit(-offset)

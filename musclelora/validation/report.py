@@ -48,8 +48,9 @@ class Suspect(Frozen):
 class SuspectGroup(Frozen):
     """Rows of one label that share words, a pattern or a shape, and go with it beyond what honest rows show.
 
-    `excess` over the `limit`, both in nats; `shared` in words; how many `rows`, and for how many of them the trusted
-    model says another label (`disagreeing`, with their ids). Which rows: those with `check` among their reasons.
+    `excess` over the `limit`, both in logits, weighed by the trusted model's doubt; `shared` in words; how many `rows`,
+    and for how many of them that says another label (`disagreeing`, with their ids). Which rows: those with `check`
+    among their reasons.
     """
 
     check: str

@@ -92,7 +92,10 @@ def test_groups_are_looked_for_where_that_is_asked_for(place, monkeypatch):
     done, summary, output = scan(place, data, "--groups")
     assert (done.exit_code, summary["status"], summary["data"]["quarantined"]) == (3, "suspects", 2)
     assert summary["suspect_groups"][0]["excess"] == 2.5
-    assert "2 rows whose texts make their label 1 12.2 times as likely as the trusted model says" in done.stdout
+    assert (
+        "2 rows with label 1 go with it by 2.50 more than the trusted model explains (honest labels: 0.50 at most)"
+        in done.stdout
+    )
     assert "when you" in (output / "scan.html").read_text(encoding="utf-8")
     done, summary, _ = scan(place, data)
     assert (done.exit_code, summary["suspect_groups"]) == (0, [])
