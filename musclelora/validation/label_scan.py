@@ -61,6 +61,10 @@ class _Look:
     trigger: np.ndarray
     trigger_weights: np.ndarray
 
+    def exceeds(self, limit: float) -> bool:
+        """Whether it does, with a group: of what only its first cluster shared, growth leaves a few rows."""
+        return self.excess > limit and int(self.new.sum()) >= MIN_CLUSTER
+
 
 class LabelScan:
     """The scan of one label; all masks and values have the shape [rows]."""
@@ -87,10 +91,10 @@ class LabelScan:
                 break
             set_aside = set_aside | look.new
         limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
-        if not any(look.excess > limit for look, limit in zip(looks, limits, strict=True)):
+        if not any(look.exceeds(limit) for look, limit in zip(looks, limits, strict=True)):
             return []
         further = [min(look.further_limit for look in looks[number:]) for number in range(len(looks))]
-        last = max(i for i, look in enumerate(looks) if look.excess > further[i])
+        last = max(i for i, look in enumerate(looks) if look.exceeds(further[i]))
         return [
             self._found(look, limits[i] if look.excess > limits[i] else further[i])
             for i, look in enumerate(looks[: last + 1])

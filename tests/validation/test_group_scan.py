@@ -22,7 +22,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LEAST_EXCESS, LabelScan, _Look
+from musclelora.validation.label_scan import LEAST_EXCESS, MIN_CLUSTER, LabelScan, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -178,11 +178,21 @@ def test_a_label_that_was_attacked_has_a_lower_limit_for_what_more_there_is(exce
     def look(_, number):
         if number >= len(excesses):
             return None
-        new = np.arange(300) == np.flatnonzero(scan.y)[number]
+        new = np.isin(np.arange(300), np.flatnonzero(scan.y)[number * MIN_CLUSTER :][:MIN_CLUSTER])
         return _Look(excesses[number], 0.2, 1.0, 0.6, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
 
     monkeypatch.setattr(scan, "_look", look)
     assert [(group.excess, group.limit) for group in scan.groups()] == found
+
+
+@pytest.mark.parametrize("rows", [MIN_CLUSTER - 1, MIN_CLUSTER])
+def test_what_growth_leaves_a_few_rows_is_no_group(rows, monkeypatch):
+    texts, given, expected = honest(300)
+    scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
+    new = np.isin(np.arange(300), np.flatnonzero(scan.y)[:rows])
+    look = _Look(2.0, 0.2, 1.0, 0.6, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
+    monkeypatch.setattr(scan, "_look", lambda _, number: None if number else look)
+    assert [len(group.rows) for group in scan.groups()] == [rows] * (rows >= MIN_CLUSTER)
 
 
 def test_several_processes_find_what_one_finds():
