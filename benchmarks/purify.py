@@ -170,7 +170,7 @@ HEADING = """## Purification
 `--data` a folder of `python -m benchmarks.data_sets`: the recipe on what both scans leave, groups that an undefended
 model judged honest readmitted. CACC and ASR in percent; CACC clean and the floor are those of the same recipe on the
 clean set. Poison left: poisoned rows that were trained on, of 692 of SST-2 where the set names no rate, of 300 of sms,
-of 280 of newsgroups."""
+of 280 of newsgroups and newsgroups-kept."""
 
 
 if __name__ == "__main__":
