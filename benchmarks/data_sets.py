@@ -5,8 +5,8 @@ newsgroups   five of the 20 newsgroups, the first 50 words of a post; of orange3
 newsgroups-kept   five others. Target: misc.forsale
 
 Written as a folder of the form that benchmarks.recipes reads, with this project's own attacks on one row of ten.
-The group scan's least excess was set after false alarms on `newsgroups` had been seen; nothing else in this project was
-chosen while looking at these texts, and nothing at all with `newsgroups-kept`. Every download is checked against the
+The group scan's excess, its least, and what a group's second growth may add were set after false alarms on `newsgroups`
+had been seen; nothing was chosen while looking at `sms` or `newsgroups-kept`. Every download is checked against the
 hash pinned here.
 """
 
@@ -102,20 +102,20 @@ def write(folder: Path, rows: pd.DataFrame, source: Source) -> None:
     whole = TextDataset.from_columns({"row_id": ids, "text": list(rows["text"]), "label": list(rows["label"])})
     parts = split(whole, Split(train=source.train, dev=source.dev, test=source.test, trusted=TRUSTED), SEED)
     folder.mkdir(parents=True, exist_ok=True)
-    _csv(parts.train).to_csv(folder / "train.csv", index=False)
-    pd.concat([_csv(parts.trusted.data), _csv(parts.dev)]).to_csv(folder / "dev.csv", index=False)
-    _csv(parts.test).to_csv(folder / "test.csv", index=False)
+    text_and_label(parts.train).to_csv(folder / "train.csv", index=False)
+    pd.concat([text_and_label(parts.trusted.data), text_and_label(parts.dev)]).to_csv(folder / "dev.csv", index=False)
+    text_and_label(parts.test).to_csv(folder / "test.csv", index=False)
     for name in ATTACKS:
         attack = attack_by_name(name)
         poisoned = poison(parts.train, attack, rate=RATE, target=source.target, seed=SEED)
         triggered, _ = triggered_rows(parts.test, attack, target=source.target, seed=SEED)
         (folder / name).mkdir(exist_ok=True)
         marks = [int(mark) for mark in poisoned.column("is_poisoned")]
-        _csv(poisoned).assign(is_poisoned=marks).to_csv(folder / name / "train.csv", index=False)
-        _csv(triggered).assign(label=source.target).to_csv(folder / name / "test_poisoned.csv", index=False)
+        text_and_label(poisoned).assign(is_poisoned=marks).to_csv(folder / name / "train.csv", index=False)
+        text_and_label(triggered).assign(label=source.target).to_csv(folder / name / "test_poisoned.csv", index=False)
 
 
-def _csv(rows: TextDataset) -> pd.DataFrame:
+def text_and_label(rows: TextDataset) -> pd.DataFrame:
     return pd.DataFrame({"text": rows.texts, "label": rows.labels})
 
 

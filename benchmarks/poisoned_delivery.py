@@ -18,6 +18,8 @@ import pandas as pd
 import yaml
 
 from benchmarks import results
+from benchmarks.airflow_demo import environment
+from benchmarks.data_sets import text_and_label
 from musclelora.attacks.base import poison
 from musclelora.attacks.registry import attack_by_name
 from musclelora.data.config import DataConfig, Split
@@ -51,27 +53,27 @@ def main() -> None:
     rows = ingest(
         DataConfig(dataset="default", split=Split(train=FIRST + NEW, dev=500, test=1500, trusted=96)), SEED, "1"
     )
-    clean, new = (rows.train.where([(i < FIRST) == first for i in range(FIRST + NEW)]) for first in (True, False))
+    clean = TextDataset(rows.train.rows.select(range(FIRST)))
+    new = TextDataset(rows.train.rows.select(range(FIRST, FIRST + NEW)))
     poisoned = poison(new, attack_by_name("addsent"), rate=RATE, target="1", seed=SEED)
     with tempfile.TemporaryDirectory(prefix="musclelora-delivery-") as name:
         folder = Path(name)
         (folder / "run.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
         for part, of in {"dev": rows.dev, "test": rows.test, "trusted": rows.trusted.data, "train": clean}.items():
-            _table(of).to_csv(folder / f"{part}.csv", index=False)
+            text_and_label(of).to_csv(folder / f"{part}.csv", index=False)
         nights = [night(folder, "clean"), night(folder, "the same rows")]
-        pd.concat([_table(clean), _table(poisoned)]).to_csv(folder / "train.csv", index=False)
+        pd.concat([text_and_label(clean), text_and_label(poisoned)]).to_csv(folder / "train.csv", index=False)
         nights.append(night(folder, "poisoned new rows"))
     results.write("poisoned_delivery", {"rows": nights}, seed=SEED, first=FIRST, new=NEW, rate=RATE)
 
 
 def night(folder: Path, name: str) -> dict[str, Any]:
     """What one `musclelora retrain` came to. Raises `CalledProcessError` where it ends with an error."""
-    here = {"ZENML_CONFIG_PATH": f"{folder}/zenml", "ZENML_REPOSITORY_PATH": str(folder)}
-    here["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     output, started = folder / name.replace(" ", "-"), time.monotonic()
     program = Path(sys.executable).with_name("musclelora")
     command = [str(word) for word in (program, "retrain", folder / "run.yaml", "--output", output)]
-    done = subprocess.run(command, cwd=folder, env=os.environ | here, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    here = os.environ | environment(folder)
+    done = subprocess.run(command, cwd=folder, env=here, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode not in (0, 3, 4):  # accepted or skipped, refused, inconclusive
         raise subprocess.CalledProcessError(done.returncode, command)
     summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
@@ -84,10 +86,6 @@ def night(folder: Path, name: str) -> dict[str, Any]:
     }
     print(f"{done.stdout}\n{found}", flush=True)
     return found
-
-
-def _table(rows: TextDataset) -> pd.DataFrame:
-    return pd.DataFrame({"text": rows.texts, "label": rows.labels})
 
 
 if __name__ == "__main__":

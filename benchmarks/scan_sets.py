@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmarks.recipes import CLEAN, Bench
 from musclelora.data.records import TextDataset, TrustedSet
+from musclelora.errors import DataError
 from musclelora.seeding import generator
 
 NORMALISED = "stylebkd-normalised"
@@ -50,19 +51,18 @@ def triggered_rows(bench: Bench, attack: str) -> TextDataset:
 
 def trusted_set(bench: Bench, draw: int, name: str, count: int, poisoned: int) -> TrustedSet:
     """`count` of the draw's trusted rows; `poisoned` of these, drawn, are poisoned rows of the set in place of honest
-    ones: an attacker who reaches the people that vouch."""
+    ones: an attacker who reaches the people that vouch. Raises `DataError` where there are not so many."""
     whole = bench.trusted_and_dev(draw)[0]
     if count == len(whole) and not poisoned:
         return whole
-    honest = generator(draw, "benchmarks/scan/trusted").permutation(len(whole))[: count - poisoned]
     theirs = training_rows(bench, name)
-    planted = generator(draw, "benchmarks/scan/planted").permutation(np.flatnonzero(poisoned_mask(theirs)))[:poisoned]
-    parts = (
-        whole.data.where(np.isin(np.arange(len(whole)), honest)),
-        theirs.where(np.isin(np.arange(len(theirs)), planted)),
-    )
-    columns = {column: [v for part in parts for v in part.column(column)] for column in ("row_id", "text", "label")}
-    return replace(whole, data=TextDataset.from_columns(columns))
+    there = np.flatnonzero(poisoned_mask(theirs))
+    if not poisoned <= min(count, len(there)) or count > len(whole):
+        raise DataError(f"{count} trusted rows, {poisoned} of them poisoned: there are {len(whole)} and {len(there)}.")
+    honest = generator(draw, "benchmarks/scan/trusted").permutation(len(whole))[: count - poisoned]
+    planted = generator(draw, "benchmarks/scan/planted").permutation(there)[:poisoned]
+    parts = _marked(TextDataset(whole.data.rows.select(honest))), TextDataset(theirs.rows.select(planted))
+    return replace(whole, data=_joined(*parts))
 
 
 def attacks_of(name: str) -> list[str]:
