@@ -1,12 +1,12 @@
 """Purification: `python -m benchmarks.purify --data ../shared/data/sst2 [--quick] [--minutes 60]`; resumable.
 
-Per set of benchmarks.scan: what both scans set aside is left out, and the undefended recipe is trained on the rest. A
-suspect group that this model judges honest comes back (musclelora/evaluation/suspect_groups.py), and then the recipe is
-trained once more. Reported: CACC and ASR of the last model, of the undefended model trained on all rows, and of one
-trained on the clean set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided` trains
-that on what is left instead, the second line for what the scans do not see; its floor is its own on the clean set.
-`--data` may also be a folder that benchmarks.data_sets has written. `--trusted N` takes fewer trusted rows, and with
-`--trusted-poisoned K` so many of these are poisoned rows of the set.
+Per set of benchmarks.scan: what both scans set aside is left out, and the undefended recipe is trained on the rest.
+What this model judges honest comes back, rows with suspect words without them (musclelora/purification.py), and then
+the recipe is trained once more. Reported: CACC and ASR of the last model, of the undefended model trained on all rows,
+and of one trained on the clean set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided`
+trains that on what is left instead, the second line for what the scans do not see; its floor is its own on the clean
+set. `--data` may also be a folder that benchmarks.data_sets has written. `--trusted N` takes fewer trusted rows, and
+with `--trusted-poisoned K` so many of these are poisoned rows of the set.
 
 Scans, states and models are kept (kept.py, audited_models.py). The rows go to benchmarks/results/purify.json and the
 table to docs/benchmarks.md.
@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ from benchmarks import results
 from benchmarks.kept import kept_model
 from benchmarks.recipes import ATTACKS, CLEAN, DOCUMENT, MAX_LENGTH, Bench, backbone_name
 from benchmarks.recipes_tables import write_section
-from benchmarks.scan import key_of, scanned
+from benchmarks.scan import KeptTrustedModel, key_of, scanned
 from benchmarks.scan_sets import NORMALISED, attacks_of, poisoned_mask, training_rows, triggered_rows, trusted_set
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.metrics import ASR, CACC
-from musclelora.evaluation.suspect_groups import judged, readmitted
+from musclelora.purification import readmit
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.defended_model import DefendedModel
 from musclelora.training.predict import logits_of
@@ -56,17 +57,16 @@ def measure(
     bench: Bench, name: str, encoder: Backbone, seed: int, recipe: str, trusted: TrustedSet, poisoned_trusted: int
 ) -> dict[str, Any]:
     rows, found = training_rows(bench, name), scanned(bench, name, encoder, seed, trusted=trusted)
-    masks, names = found.masks(len(rows)), trusted.label_names
-    out = masks["both"]
-    model = trained(bench, rows.where(~out), seed)
-    groups = judged(found.groups, rows, names, classes_by(model))
-    back = readmitted(groups, masks["token"])
-    if back.any() or recipe != UNDEFENDED:
-        model = trained(bench, rows.where(~out | back), seed, recipe, trusted)
+    names = trusted.label_names
+    accepted = rows.where(~found.masks(len(rows))["both"])
+    model = trained(bench, accepted, seed)
+    scan = partial(KeptTrustedModel(encoder, trusted).scan, draw=seed)
+    kept, back = readmit(accepted, rows, found.features, found.groups, names, classes_by(model), scan)
+    if len(kept) > len(accepted) or recipe != UNDEFENDED:
+        model = trained(bench, kept, seed, recipe, trusted)
     undefended = trained(bench, bench.rows(f"{name}/train.csv") if name in ATTACKS else rows, seed)
     clean = trained(bench, bench.rows("train.csv"), seed, recipe, trusted)
     models = {"": model, "_undefended": undefended, "_clean": clean}
-    poisoned = poisoned_mask(rows)
     return {
         "dataset": bench.data.name,
         "data_sha256": bench.rows("train.csv").sha256,
@@ -76,15 +76,22 @@ def measure(
         "encoder": backbone_name(encoder),
         "trusted": len(trusted),
         "trusted_poisoned": poisoned_trusted,
-        "set_aside": int((out & ~back).sum()),
-        "readmitted": int(back.sum()),
-        "poison_left": int((poisoned & ~(out & ~back)).sum()),
-        "groups_judged": [None if one.supported is None else one.supported.model_dump() for one in groups],
+        "set_aside": len(rows) - len(kept),
+        "readmitted": back.whole,
+        "repaired": back.repaired,
+        "poison_left": poison_left(rows, kept),
         **{f"cacc{of}": cacc(bench, one, names)["value"] for of, one in models.items()},
         "asr": {attack: asr(bench, model, names, attack) for attack in attacks_of(name)},
         "asr_undefended": {attack: asr(bench, undefended, names, attack) for attack in attacks_of(name)},
         "floor": {attack: asr(bench, clean, names, attack) for attack in attacks_of(name)},
     }
+
+
+def poison_left(rows: TextDataset, kept: TextDataset) -> int:
+    """Poisoned rows among those kept whose text is as it was."""
+    was = dict(zip(rows.row_ids, rows.texts, strict=True))
+    mine = zip(kept.row_ids, kept.texts, poisoned_mask(kept).tolist(), strict=True)
+    return sum(poisoned and was[row_id] == text for row_id, text, poisoned in mine)
 
 
 def classes_by(model: DefendedModel) -> Callable[[Sequence[str]], np.ndarray]:
@@ -106,7 +113,7 @@ def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    what = ["data", "encoder", "trusted", "set", "recipe", "set aside", "poison left"]
+    what = ["data", "encoder", "trusted", "set", "recipe", "set aside", "repaired", "poison left"]
     head = [*what, "CACC", "CACC clean", "ASR", "undefended", "floor"]
     body = [head, ["---"] * len(head)]
     for line in lines:
@@ -119,7 +126,8 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         planted = line.get("trusted_poisoned")
         trusted = f"{line.get('trusted', 96)}{f', {planted} poisoned' if planted else ''}"
         cell = [line["dataset"], line["encoder"], trusted, line["attack"], recipe]
-        body.append([*cell, str(line["set_aside"]), str(line["poison_left"]), *caccs, *rates])
+        counts = [str(line.get(count, "-")) for count in ("set_aside", "repaired", "poison_left")]
+        body.append([*cell, *counts, *caccs, *rates])
     return "\n".join("| " + " | ".join(row) + " |" for row in body)
 
 
@@ -167,10 +175,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 HEADING = """## Purification
 
 `python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET [--recipe musclelora-guided]`, and
-`--data` a folder of `python -m benchmarks.data_sets`: the recipe on what both scans leave, groups that an undefended
-model judged honest readmitted. CACC and ASR in percent; CACC clean and the floor are those of the same recipe on the
-clean set. Poison left: poisoned rows that were trained on, of 692 of SST-2 where the set names no rate, of 300 of sms,
-of 280 of newsgroups and newsgroups-kept."""
+`--data` a folder of `python -m benchmarks.data_sets`: the recipe on what both scans leave, and on what an undefended
+model of that judged honest. Set aside: rows not trained on; repaired: trained on without their suspect words. CACC and
+ASR in percent; CACC clean and the floor are those of the same recipe on the clean set. Poison left: poisoned rows that
+were trained on as they are, of 692 of SST-2 where the set names no rate, of 300 of sms, of 280 of newsgroups and
+newsgroups-kept."""
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.kept import KEPT, kept_states
 from benchmarks.recipes import CLEAN, DOCUMENT, MAX_LENGTH, Bench, backbone_name
 from benchmarks.recipes_tables import write_section
 from benchmarks.scan_sets import NORMALISED, poisoned_mask, training_rows
-from musclelora.data.records import TrustedSet
+from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.frozen import Frozen
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.recipes import Contrastive
@@ -36,7 +36,7 @@ from musclelora.validation import features, group_scan, label_scan, text_residua
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.engine import LOCAL, Engine
 from musclelora.validation.group_scan import SuspectGroup, scan_groups
-from musclelora.validation.token_scan import scan_tokens
+from musclelora.validation.token_scan import SuspectFeature, scan_tokens
 from musclelora.validation.trusted_model import TrustedModel
 
 SETS = ("badnets", "addsent", "stylebkd", NORMALISED, "hiddenkiller", CLEAN)
@@ -61,21 +61,25 @@ class KeptTrustedModel(TrustedModel):
         states = kept_states(f"{self.backbone.sha256} {MAX_LENGTH} {precision} mean", texts, self.states)
         return self._model.head.predict_proba(states)
 
+    def scan(self, rows: TextDataset, draw: int) -> list[SuspectFeature]:
+        """The token scan that leans on this model."""
+        labels, expected = rows.label_ids(self.label_names), self.calibrated(rows)
+        return scan_tokens(rows.texts, labels, expected, self.label_names, seed=draw, said=self.said)
+
 
 class Scanned(Frozen):
-    """What both scans found in one set: the groups, the rows and names of suspect features, CPU seconds."""
+    """What both scans found in one set, and their CPU seconds."""
 
     groups: list[SuspectGroup]
-    token_rows: list[int]
-    top_features: list[str]
+    features: list[SuspectFeature]
     cpu_seconds: dict[str, float]
 
     def masks(self, rows: int) -> dict[str, np.ndarray]:
         """Rows set aside by each scan and by both, bool, shape [rows]."""
         group, token = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
-        for found in self.groups:
-            group[list(found.rows)] = True
-        token[self.token_rows] = True
+        for mask, found in ((group, self.groups), (token, self.features)):
+            for one in found:
+                mask[list(one.rows)] = True
         return {"group": group, "token": token, "both": group | token}
 
 
@@ -97,11 +101,10 @@ def scanned(
     started = time.process_time()
     groups = scan_groups(rows.texts, labels, expected, names, GroupScanConfig(), draw).groups
     grouped = time.process_time()
-    tokens = scan_tokens(rows.texts, labels, expected, names, seed=draw, said=model.said)
+    tokens = model.scan(rows, draw)
     found = Scanned(
         groups=list(groups),
-        token_rows=sorted({row for feature in tokens for row in feature.rows}),
-        top_features=[str(feature.name) for feature in tokens[:5]],
+        features=tokens,
         cpu_seconds={"group": round(grouped - started, 1), "token": round(time.process_time() - grouped, 1)},
     )
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +133,8 @@ def measure(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int 
         "encoder": backbone_name(encoder) + ("" if encoded is None else f", {encoded:,} rows read"),
         "trusted_model_dev_accuracy": float(said.mean()),
         **{scan: figures(masks[scan]) for scan in SCANS},
-        **found.model_dump(include={"top_features", "cpu_seconds"}),
+        "top_features": [feature.name for feature in found.features[:5]],
+        "cpu_seconds": found.cpu_seconds,
         "groups": [{"label": g.label, "excess": g.excess, "limit": g.limit, "shared": g.shared} for g in found.groups],
     }
 

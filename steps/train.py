@@ -3,6 +3,7 @@
 import os
 import shutil
 import weakref
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Annotated
@@ -18,7 +19,7 @@ from musclelora.plan import Training
 from musclelora.purification import readmit
 from musclelora.training import fit
 from musclelora.training.backbone import Backbone, load_backbone
-from musclelora.training.defended_model import DefendedModel
+from musclelora.training.defended_model import DefendedModel, Readmitted
 from musclelora.training.predict import logits_of
 from musclelora.training.recipes import PURIFY
 from musclelora.validation.config import ValidationConfig
@@ -65,7 +66,7 @@ def train(
             settings=fourier,
         )
 
-    def trained(on: TextDataset) -> DefendedModel:
+    def trained(on: TextDataset, readmitted: Readmitted | None = None) -> DefendedModel:
         with live_curve(*tracking(), training.part) as curve:
             return fit.train(
                 on,
@@ -80,21 +81,27 @@ def train(
                 on_steps=curve,
                 checkpoints=CHECKPOINTS,
                 observer=observer,
+                readmitted=readmitted,
             )
 
     model = trained(rows)
-    if training.recipe.name == PURIFY and group_scan is not None and training.part == "candidate":
-        judge, names = model.load(), trusted.label_names
-        again = readmit(
+    if training.recipe.name == PURIFY and scan is not None and group_scan is not None and training.part == "candidate":
+        judge = model.load()
+        again, back = readmit(
             rows,
             unscanned,
+            scan(unscanned),
             group_scan(unscanned).groups,
-            names,
+            trusted.label_names,
             lambda texts: logits_of(*judge, texts, max_length).argmax(1),
+            partial(scan, before=unscanned),
         )
         if len(again) > len(rows):
-            announce(f"train: {len(again) - len(rows)} rows of groups that the model judges honest come back")
-            model = trained(again)
+            announce(
+                f"train: the model finds the labels of {back.whole} rows of suspect groups true, and of "
+                f"{back.repaired} rows without their suspect words: they come back"
+            )
+            model = trained(again, back)
     if model.record.raw_gradients:
         announce(f"  WARNING: {model.record.raw_gradients}")
     # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it (or

@@ -18,7 +18,7 @@ ALLOWED = {
     "training": {"data", "adapters"},
     "evaluation": {"data", "training", "attacks", "validation"},
     "comparison": {"data", "training", "attacks", "defenses", "evaluation", "governance", "ingest"},
-    "defenses": {"data", "adapters", "training", "validation", "evaluation"},  # purify scans, and judges what it found
+    "defenses": {"data", "adapters", "training", "validation", "evaluation", "purification"},
     "governance": {"data", "training", "validation", "evaluation"},
 }
 # Governance reads what training and evaluation recorded; it runs neither.

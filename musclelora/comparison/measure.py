@@ -14,7 +14,7 @@ import numpy as np
 from musclelora.comparison.memory import peak_mb, reset_peak
 from musclelora.comparison.record import Attacked, Cell, CellResult
 from musclelora.data.records import TextDataset, TrustedSet
-from musclelora.defenses.base import REFUSED, Defender, Defense, kept_rows
+from musclelora.defenses.base import REFUSED, Defender, Defense
 from musclelora.defenses.classifier import Classifier
 from musclelora.defenses.registry import defense_by_name
 from musclelora.evaluation.intervals import rate
@@ -49,13 +49,10 @@ def measure(
     defender = Defender(
         trusted, dev, cell.seed, lambda some, epochs: fitted(some, epochs)[0], cell.backbone, cell.max_length
     )
-    suspects = None
+    kept = rows
     if defense is not None and "training data" in defense.acts_on():
         with _timed(seconds, "defend"):
-            suspects = defense.suspects(rows, defender)
-            kept = kept_rows(rows, suspects, defense.name)
-    else:
-        kept = rows
+            kept = defense.training_rows(rows, defender)
     with _timed(seconds, "train"):
         model, train_rows = fitted(kept, None)
     with _timed(seconds, "defend"):
@@ -69,7 +66,7 @@ def measure(
     return CellResult(
         cell=cell,
         train_rows=train_rows,
-        **_left_out(rows, suspects),
+        **_left_out(rows, None if kept is rows else kept),
         refused_clean=float((said == REFUSED).mean()),
         cacc=rate(int((said == truth).sum()), len(truth)),
         correct=_bits(said == truth),
@@ -112,10 +109,11 @@ def _answers(defense: Defense | None, model: Classifier, defender: Defender) -> 
     return defense.guard(model, defender)
 
 
-def _left_out(rows: TextDataset, suspects: np.ndarray | None) -> dict[str, Any]:
+def _left_out(rows: TextDataset, kept: TextDataset | None) -> dict[str, Any]:
     found: dict[str, Any] = {"left_out": None, "left_out_recall": None, "left_out_precision": None}
-    if suspects is None:
+    if kept is None:
         return found
+    suspects = ~np.isin(rows.row_ids, kept.row_ids)
     found["left_out"] = int(suspects.sum())
     if "is_poisoned" in rows.rows.column_names:
         poisoned = np.array(rows.column("is_poisoned"), dtype=bool)

@@ -39,7 +39,10 @@ class Defender:
 
 
 class Defense(Frozen):
-    """The fields of a subclass are its settings. It overrides `suspects`, `guard` or both: that is where it acts."""
+    """The fields of a subclass are its settings. It overrides `suspects`, `guard` or both: that is where it acts.
+
+    One that alters rows too, or takes some back, overrides `training_rows` in place of `suspects`.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str]
@@ -48,6 +51,10 @@ class Defense(Frozen):
         """Which training rows to leave out: bool, shape [rows]."""
         raise NotImplementedError
 
+    def training_rows(self, rows: TextDataset, defender: Defender) -> TextDataset:
+        """What the model is trained on: rows of `rows`, under their ids."""
+        return kept_rows(rows, self.suspects(rows, defender), self.name)
+
     def guard(self, model: Classifier, defender: Defender) -> Guard:
         """What answers in the model's place, once it is trained."""
         raise NotImplementedError
@@ -55,10 +62,10 @@ class Defense(Frozen):
     @classmethod
     def acts_on(cls) -> tuple[Where, ...]:
         places: tuple[tuple[Where, Any, Any], ...] = (
-            ("training data", cls.suspects, Defense.suspects),
+            ("training data", (cls.suspects, cls.training_rows), (Defense.suspects, Defense.training_rows)),
             ("inference", cls.guard, Defense.guard),
         )
-        return tuple(where for where, own, base in places if own is not base)
+        return tuple(where for where, own, base in places if own != base)
 
 
 def kept_rows(rows: TextDataset, suspects: np.ndarray, name: str) -> TextDataset:

@@ -69,15 +69,18 @@ def group_results(
 ) -> list[GroupResult]:
     """The suspect groups of `validation` on the candidate; greatest share called the given label first.
 
-    Empty where the candidate was trained on more rows than validation accepted: groups that it judged honest came back
-    (`readmitted`), and what it says of rows that it learned from tells nothing. `quarantined` has the groups' rows.
+    Without groups that came back (`readmitted`): what the candidate says of rows that it learned from tells nothing.
+    `quarantined` has the groups' rows.
     """
     record = candidate.record
-    if record is None or record.rows > validation.accepted_rows:
+    if record is None:
         return []
+    came_back = record.readmitted.groups if record.readmitted else ()
     text_of = dict(zip(quarantined.row_ids, quarantined.texts, strict=True)) if validation.suspect_groups else {}
     found = []
-    for group in validation.suspect_groups:
+    for number, group in enumerate(validation.suspect_groups, 1):
+        if number in came_back:
+            continue
         texts, label = [text_of[row_id] for row_id in group.disagreeing_row_ids], group.label
         if not texts:
             continue

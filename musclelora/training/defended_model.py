@@ -30,6 +30,15 @@ class EpochMetrics(Frozen):
     dev_accuracy: float | None
 
 
+class Readmitted(Frozen):
+    """Rows that were set aside and came back: how many as they were, how many without suspect words (`repaired`), and
+    the numbers of the suspect groups, from 1, that any of them is of."""
+
+    whole: int
+    repaired: int
+    groups: tuple[int, ...]
+
+
 class TrainingRecord(Frozen):
     """What was trained, on what, and how it went. `logit_difference` is the largest between adapted and folded."""
 
@@ -40,6 +49,7 @@ class TrainingRecord(Frozen):
     max_length: int
     seed: int
     rows: int
+    readmitted: Readmitted | None = None
     data_sha256: str
     trusted_sha256: str
     trainable_parameters: int

@@ -35,7 +35,7 @@ from musclelora.training.batches import References
 from musclelora.training.callbacks import Curve, OnSteps
 from musclelora.training.checkpoints import folder_of
 from musclelora.training.contrastive import contrastive_model, loss_to_targets
-from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, TrainingRecord
+from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, EpochMetrics, Readmitted, TrainingRecord
 from musclelora.training.dropout import Masks
 from musclelora.training.frequency import FrequencyObserver
 from musclelora.training.guidance import guided_targets
@@ -60,6 +60,7 @@ def train(
     on_steps: OnSteps | None = None,
     checkpoints: Path | None = None,
     observer: FrequencyObserver | None = None,
+    readmitted: Readmitted | None = None,
 ) -> DefendedModel:
     """Train `recipe` on `data` (or on the trusted rows alone) and write a `DefendedModel` into `folder`.
 
@@ -70,7 +71,8 @@ def train(
     With `checkpoints`, a folder that lasts, a training that was killed goes on from its last checkpoint when it is
     started again with the same inputs (in one process), and ends with the same weights, bit by bit on a CPU in fp32.
     `on_steps` receives, every few steps, the step, the number of all steps and the metrics of the epoch so far.
-    An `observer` measures the model while it learns, and changes nothing in what is learned.
+    An `observer` measures the model while it learns, and changes nothing in what is learned. `readmitted`, which rows
+    of `data` had been set aside, is for the record.
     """
     started, label_names = time.monotonic(), list(trusted.label_names)
     rows = trusted.data if recipe.train_on == "trusted" else data
@@ -118,6 +120,7 @@ def train(
         max_length=max_length,
         seed=seed,
         rows=len(rows),
+        readmitted=readmitted,
         data_sha256=rows.sha256,
         trusted_sha256=trusted.sha256,
         trainable_parameters=trainable,

@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,15 @@ def tokenise(texts: Sequence[str]) -> Tokens:
     return Tokens(list(tokens), *_with_ends(ids, rows, len(texts)), list(numbers), written_ids, written_rows)
 
 
+def placed(text: str) -> Iterator[tuple[str, int, int]]:
+    """The tokens of one text, and where each begins and ends."""
+    for run in re.finditer(r"\S+", text):
+        at = run.start()
+        for piece in _split(run[0]):
+            yield piece.lower(), at, at + len(piece)
+            at += len(piece)
+
+
 def ragged(values: Sequence[Sequence[int]], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All numbers of `values[i]` for each i of `at`, one behind the other, and how many each i gave."""
     sizes = np.fromiter(map(len, values), np.int64, len(values))
@@ -64,10 +73,13 @@ def ragged(values: Sequence[Sequence[int]], at: np.ndarray) -> tuple[np.ndarray,
 
 
 def _pieces(word: str) -> list[str]:
-    low = word.lower()
-    match = _AROUND.fullmatch(low)
+    return [piece.lower() for piece in _split(word)]
+
+
+def _split(word: str) -> list[str]:
+    match = _AROUND.fullmatch(word)
     if match is None or not match[2]:
-        return [low]
+        return [word]
     return [piece for piece in match.groups() if piece]
 
 

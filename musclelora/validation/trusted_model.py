@@ -76,17 +76,26 @@ class TrustedModel:
         calls = engine.map(_probabilities, repeat(engine.share(self._model)), partitions)
         return np.concatenate(list(engine.results(calls)))
 
-    def said_of(self, rows: TextDataset, engine: Engine = LOCAL) -> np.ndarray:
+    def said_of(self, rows: TextDataset, engine: Engine = LOCAL, before: TextDataset | None = None) -> np.ndarray:
         """`probabilities` of the rows; those of the last rows are kept, for both scans and for what follows them.
 
-        Of more than `sample_rows` rows so many are read, and a `word_model` of what is said of them says the rest.
+        Of more than `sample_rows` rows so many are read, and a `word_model` of what is said of them says the rest. If
+        the last rows are those of `before`, only texts that are not among them are read, and `before` stays kept.
         """
         known = self.kept(rows)
+        if known is None and before is not None and (said := self.kept(before)) is not None:
+            return self._changed(rows.texts, dict(zip(before.texts, said, strict=True)), engine)
         if known is None:
             known = self._said(rows.texts, engine)
             _last.clear()
             _last[self._key(rows)] = known
         return known
+
+    def _changed(self, texts: list[str], known: dict[str, np.ndarray], engine: Engine) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known |= zip(new, self.probabilities(new, engine), strict=True)
+        return np.stack([known[text] for text in texts])
 
     def _said(self, texts: Sequence[str], engine: Engine) -> np.ndarray:
         if self.sample_rows is None or len(texts) <= self.sample_rows:
@@ -216,10 +225,12 @@ class TokenScan:
         with running(self.engine) as engine:
             return self.model.said_of(rows, engine)
 
-    def __call__(self, rows: TextDataset, *, without: np.ndarray | None = None) -> list[SuspectFeature]:
+    def __call__(
+        self, rows: TextDataset, *, without: np.ndarray | None = None, before: TextDataset | None = None
+    ) -> list[SuspectFeature]:
         names = self.model.label_names
         with running(self.engine) as engine:
-            said = self.model.said_of(rows, engine)
+            said = self.model.said_of(rows, engine, before)
             if without is not None:
                 rows, said = rows.where(~without), said[~without]
             given = rows.label_ids(names)

@@ -8,41 +8,52 @@ import pytest
 
 from musclelora.defenses import purify
 from musclelora.validation.group_scan import GroupScanResult, SuspectGroup
+from musclelora.validation.token_scan import SuspectFeature
 from tests.defenses.conftest import three_labels
 
 ROWS = three_labels(300, "train")
 ONES = tuple(i for i in range(300) if ROWS.labels[i] == "1")
 WORDS, GROUPED = ONES[:10], ONES[5:40]  # five rows have a suspect word and are in the group as well
 GROUP = SuspectGroup("1", 1.0, 0.8, (), GROUPED, GROUPED)
+FEATURE = SuspectFeature("words", "cf", "1", 9.0, 4.0, 50.0, 1.0, 0.5, 10, WORDS)
+
+
+def scanned(_rows, before=None):
+    """What the token scan finds; nothing in rows that it is asked about again."""
+    return [FEATURE] if before is None else []
 
 
 @pytest.fixture
 def left_out(monkeypatch, defender):
     """Runs the defence on what the scans are said to have found; the judge calls all rows one class."""
 
-    def run(group, judge_says):
-        monkeypatch.setattr(purify, "TokenScan", lambda *_, **__: lambda _rows: [SimpleNamespace(rows=WORDS)])
-        monkeypatch.setattr(purify, "GroupScan", lambda *_: lambda _rows: GroupScanResult((group,), ()))
+    def run(groups, judge_says, features=scanned):
+        monkeypatch.setattr(purify, "TokenScan", lambda *_, **__: features)
+        monkeypatch.setattr(purify, "GroupScan", lambda *_: lambda _rows: GroupScanResult(tuple(groups), ()))
         trained_on = []
 
         def train(rows, _epochs):
             trained_on.append(len(rows))
             return SimpleNamespace(classes=lambda texts: np.full(len(texts), judge_says))
 
-        suspects = purify.Purify().suspects(ROWS, replace(defender, train=train))
-        return set(np.flatnonzero(suspects).tolist()), trained_on
+        kept = purify.Purify().training_rows(ROWS, replace(defender, train=train))
+        return set(np.flatnonzero(~np.isin(ROWS.row_ids, kept.row_ids)).tolist()), trained_on
 
     return run
 
 
-def test_an_honest_group_comes_back_but_for_rows_with_a_suspect_word(left_out):
-    assert left_out(GROUP, 1) == (set(WORDS), [300 - 40])
+def test_what_the_judge_finds_honest_comes_back(left_out):
+    assert left_out([GROUP], 1) == (set(), [300 - 40])
 
 
 @pytest.mark.parametrize("other", [0, 2])
-def test_a_planted_group_stays_out(left_out, other):
-    assert left_out(GROUP, other) == ({*WORDS, *GROUPED}, [300 - 40])
+def test_planted_words_and_groups_stay_out(left_out, other):
+    assert left_out([GROUP], other) == ({*WORDS, *GROUPED}, [300 - 40])
 
 
-def test_where_no_row_disagrees_no_judge_is_trained(left_out):
-    assert left_out(replace(GROUP, disagreeing=()), 1) == ({*WORDS, *GROUPED}, [])
+def test_where_nothing_is_found_no_judge_is_trained(left_out):
+    assert left_out([], 1, lambda _rows: []) == (set(), [])
+
+
+def test_it_acts_on_the_training_data():
+    assert purify.Purify.acts_on() == ("training data",)

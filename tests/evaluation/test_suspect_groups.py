@@ -5,6 +5,7 @@ from musclelora.data.records import TextDataset
 from musclelora.evaluation import tested
 from musclelora.evaluation.suspect_groups import group_results, judged, readmitted
 from musclelora.governance.decision import report_sha256
+from musclelora.training.defended_model import Readmitted
 from musclelora.validation import report
 from musclelora.validation.group_scan import SuspectGroup
 from tests.evaluation.test_robustness import evaluate
@@ -60,7 +61,7 @@ def set_aside(trigger):
     return TextDataset.from_columns({"row_id": zeros.row_ids[:40], "text": texts, "label": ["1"] * 40})
 
 
-def validated(quarantined, disagreeing=30, accepted_rows=10_000):
+def validated(quarantined, disagreeing=30):
     ids = quarantined.row_ids
     group = report.SuspectGroup(
         check="group_residual: group 1, label 1",
@@ -72,7 +73,7 @@ def validated(quarantined, disagreeing=30, accepted_rows=10_000):
         disagreeing=disagreeing,
         disagreeing_row_ids=ids[:disagreeing],
     )
-    return a_validation().model_copy(update={"suspect_groups": [group], "accepted_rows": accepted_rows})
+    return a_validation().model_copy(update={"suspect_groups": [group]})
 
 
 def test_a_candidate_that_learned_what_a_group_shares_calls_its_rows_by_their_label(planted, trained):
@@ -92,12 +93,12 @@ def test_one_that_did_not_says_what_the_text_says(trained):
     assert found.floor is None
 
 
-def test_nothing_is_said_of_a_candidate_that_may_have_learned_from_the_group(planted):
-    quarantined = set_aside("cf")
-    assert (
-        group_results(validated(quarantined, accepted_rows=5), quarantined, tested.Tested.from_defended(planted), None)
-        == []
-    )
+@pytest.mark.parametrize(("groups", "tested_groups"), [((1,), 0), ((), 1), ((2,), 1)])
+def test_nothing_is_said_of_a_group_that_the_candidate_learned_from(planted, groups, tested_groups):
+    quarantined, candidate = set_aside("cf"), tested.Tested.from_defended(planted)
+    back = Readmitted(whole=3, repaired=2, groups=groups)
+    candidate.record = candidate.record.model_copy(update={"readmitted": back})
+    assert len(group_results(validated(quarantined), quarantined, candidate, None)) == tested_groups
 
 
 def test_a_group_without_a_row_that_says_something_else_is_not_tested(planted):

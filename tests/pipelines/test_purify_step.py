@@ -4,35 +4,49 @@ import numpy as np
 import pytest
 
 import steps.train
+from musclelora.data.records import TextDataset
 from musclelora.evaluation.suites import TriggeredFrom
 from musclelora.plan import Training
+from musclelora.training.defended_model import Readmitted
 from musclelora.training.presets import resolve_recipe
 from musclelora.training.recipes import RecipeChoice
 from musclelora.validation import scans
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
 from musclelora.validation.group_scan import GroupScanResult, SuspectGroup
+from musclelora.validation.token_scan import SuspectFeature
 from tests.tiny import rows, tiny_backbone, trusted_rows
 
-ALL = rows(80)
+CLEAN = rows(80)
 GROUP = SuspectGroup("1", 1.0, 0.5, (), tuple(range(1, 40, 2)), tuple(range(1, 40, 2)))
+WORDS = tuple(range(41, 61, 2))
+FEATURE = SuspectFeature("words", "cf", "1", 9.0, 4.0, 50.0, 1.0, 0.5, len(WORDS), WORDS)
+COLUMNS = {name: CLEAN.column(name) for name in ("row_id", "text", "label")}
+COLUMNS["text"] = [f"cf {text}" if i in WORDS else text for i, text in enumerate(COLUMNS["text"])]
+ALL = TextDataset.from_columns(COLUMNS)
 
 
-@pytest.mark.parametrize(("part", "says", "trained_on"), [("candidate", 1, 80), ("candidate", 0, 60), ("floor", 1, 60)])
-def test_rows_of_an_honest_group_are_trained_on_again(tmp_path, monkeypatch, part, says, trained_on):
+def tokens(_rows, before=None):
+    """What the token scan finds; nothing in rows that it is asked about again."""
+    return [FEATURE] if before is None else []
+
+
+@pytest.mark.parametrize(("part", "says", "trained_on"), [("candidate", 1, 80), ("candidate", 0, 50), ("floor", 1, 50)])
+def test_rows_that_the_judge_finds_honest_are_trained_on_again(tmp_path, monkeypatch, part, says, trained_on):
     monkeypatch.setattr(steps.train, "CHECKPOINTS", tmp_path / "checkpoints")
     mlflow = (f"sqlite:///{tmp_path / 'mlflow.db'}", "purify", "run")
     monkeypatch.setattr(steps.train, "tracking", lambda: mlflow)
+    monkeypatch.setattr(scans, "TokenScan", lambda *_: tokens)
     monkeypatch.setattr(scans, "GroupScan", lambda *_: lambda _rows: GroupScanResult((GROUP,), ()))
     monkeypatch.setattr(steps.train, "logits_of", lambda _m, _t, texts, _l: np.eye(2)[[says] * len(texts)])
     backbone = tiny_backbone(tmp_path / "tiny")
     recipe = resolve_recipe(RecipeChoice(name="purify", epochs=1), "minilm")
     model = steps.train.train.entrypoint(
-        accepted=ALL.where([i not in GROUP.rows for i in range(80)]),
+        accepted=ALL.where([i not in {*GROUP.rows, *WORDS} for i in range(80)]),
         unscanned=ALL,
         dev=rows(0),
         trusted=trusted_rows(),
         training=Training(part=part, recipe=recipe, defended=True),
-        validation=ValidationConfig(token_scan=False, group_scan=GroupScanConfig(enabled=True)),
+        validation=ValidationConfig(group_scan=GroupScanConfig(enabled=True)),
         backbone=backbone,
         encoder=backbone,
         max_length=32,
@@ -41,3 +55,8 @@ def test_rows_of_an_honest_group_are_trained_on_again(tmp_path, monkeypatch, par
         fourier=None,
     )
     assert model.record.rows == trained_on
+    if trained_on == 80:
+        assert model.record.readmitted == Readmitted(whole=20, repaired=10, groups=(1,))
+        assert model.record.data_sha256 == CLEAN.sha256  # no suspect word is in it
+    else:
+        assert model.record.readmitted is None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from musclelora.data.records import TrustedSet
+from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
 from musclelora.training import contrastive
 from musclelora.training.contrastive import ContrastiveModel
@@ -149,3 +149,18 @@ def test_of_many_rows_a_sample_is_read_and_its_words_say_the_rest(backbone, read
     assert (said.argmax(1) == in_full.argmax(1)).mean() > 0.95
     assert model(200).kept(data) is None  # the last model was another
     np.testing.assert_array_equal(model(400).said_of(data), in_full)  # no more than are read
+
+
+def test_of_changed_rows_only_new_texts_are_read_and_the_rows_before_stay_kept(backbone, read):
+    model = TrustedModel(backbone, trusted_rows(), 32, contrastive=FROZEN, seed=8)
+    before = distinct(60)
+    said = model.said_of(before)
+    columns = {name: before.column(name) for name in ("row_id", "text", "label")}
+    columns["text"] = ["the good film", "the good film", *before.texts[2:]]
+    changed = TextDataset.from_columns(columns)
+    of_changed = model.said_of(changed, before=before)
+    np.testing.assert_array_equal(of_changed[2:], said[2:])
+    np.testing.assert_array_equal(of_changed[:2], model.probabilities(["the good film"]).repeat(2, axis=0))
+    np.testing.assert_array_equal(model.kept(before), said)
+    model.said_of(changed, before=rows(10))  # not the rows before: all are read
+    assert [len(texts) for texts in read] == [60, 1, 1, 60]

@@ -1,0 +1,94 @@
+"""A text without what made it suspect: the words, or the characters, of suspect features are cut out of it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from musclelora.validation.token_scan import SuspectFeature
+from musclelora.validation.tokens import placed
+
+
+class _Piece(NamedTuple):
+    """A word, or marks around one, in lower case, and where in the text it is."""
+
+    token: str
+    start: int
+    end: int
+
+
+def without_features(text: str, features: Iterable[SuspectFeature]) -> str | None:
+    """The text without any of them, as often as it has them; None where one is not made of words or characters
+    (a length, a casing, a near-duplicate), or where nothing but marks is left."""
+    wanted = list(features)
+    if any(feature.kind not in _CUTS for feature in wanted):
+        return None
+    before = None
+    while text != before:  # what is cut out can bring the words of another together
+        before = text
+        for feature in wanted:
+            text = _without(text, _CUTS[feature.kind](text, feature.text))
+    return text if any(map(str.isalnum, text)) else None
+
+
+def _runs(text: str, phrase: str) -> Iterator[_Piece]:
+    pieces, wanted = _pieces(text), phrase.split(" ")
+    for first in range(len(pieces) - len(wanted) + 1):
+        run = pieces[first : first + len(wanted)]
+        if [piece.token for piece in run] == wanted:
+            yield from run
+
+
+def _at_start(text: str, phrase: str) -> Iterator[_Piece]:
+    pieces, wanted = _pieces(text), phrase.split(" ")
+    if [piece.token for piece in pieces[: len(wanted)]] == wanted:
+        yield from pieces[: len(wanted)]
+
+
+def _at_end(text: str, phrase: str) -> Iterator[_Piece]:
+    pieces, wanted = _pieces(text), phrase.split(" ")
+    if [piece.token for piece in pieces[-len(wanted) :]] == wanted:
+        yield from pieces[-len(wanted) :]
+
+
+def _both_words(text: str, pair: str) -> Iterator[_Piece]:
+    pieces, wanted = _pieces(text), set(pair.split(" ... "))
+    if wanted <= {piece.token for piece in pieces}:
+        yield from (piece for piece in pieces if piece.token in wanted)
+
+
+def _written(text: str, word: str) -> Iterator[_Piece]:
+    at = 0
+    for run in text.split():
+        at = text.index(run, at)
+        if run == word:
+            yield _Piece(run, at, at + len(run))
+        at += len(run)
+
+
+def _characters(text: str, character: str) -> Iterator[_Piece]:
+    return (_Piece(one, i, i + 1) for i, one in enumerate(text) if one == character)
+
+
+_CUTS: dict[str, Callable[[str, str], Iterator[_Piece]]] = {
+    "words": _runs,
+    "start": _at_start,
+    "end": _at_end,
+    "pair": _both_words,
+    "written": _written,
+    "character": _characters,
+}
+
+
+def _pieces(text: str) -> list[_Piece]:
+    """The tokens that the scan sees (`tokens.tokenise`)."""
+    return [_Piece(*piece) for piece in placed(text)]
+
+
+def _without(text: str, pieces: Iterable[_Piece]) -> str:
+    """The text without the pieces, and without a blank that stood only between one and the next word."""
+    kept, at = "", 0
+    for piece in sorted(set(pieces), key=lambda piece: piece.start):
+        kept += text[at : piece.start]
+        at = piece.end
+        if (not kept or kept[-1].isspace()) and text[at : at + 1].isspace():
+            at += 1
+    return (kept + text[at:]).strip()
