@@ -39,6 +39,7 @@ SMALL = [
     "data.split={train: 400, dev: 100, test: 450, trusted: 32}",
     "recipe.name=none",
     "validation.trusted_model.contrastive.steps=0",
+    "evaluation.without_scan={name: musclelora-guided, contrastive: {steps: 0}}",
 ]
 TURNS = 3
 CLOCKS = ("wall", "processor")  # the two columns of every array of seconds here
