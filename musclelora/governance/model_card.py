@@ -98,11 +98,14 @@ def _attack_row(kind: str, name: str, result: AttackResult) -> str:
 
 def _data(record: TrainingRecord, validation: ValidationReport) -> str:
     sources = ", ".join(f"{_text(source)} ({rows})" for source, rows in sorted(validation.source_counts.items()))
+    back = record.readmitted
+    came_back = "" if back is None else f" ({back.whole} came back whole, {back.repaired} without suspect words)"
     return "\n".join(
         [
             "## Data",
             "",
-            f"- {validation.rows} rows delivered, {len(validation.quarantined)} quarantined, {record.rows} trained on",
+            f"- {validation.rows} rows delivered, {len(validation.quarantined)} quarantined{came_back}, "
+            f"{record.rows} trained on",
             f"- sources: {sources or 'not given'}",
             f"- training data `{record.data_sha256}`",
             f"- trusted set `{record.trusted_sha256}`",
