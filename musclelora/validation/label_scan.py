@@ -22,7 +22,7 @@ LEAST_EXCESS = 0.2  # below that, honest threads and authors exceed what honest 
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
-JOINS_FROM = 0.5  # of the group's excess, which rows that join it must have
+GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
 FIRST_DRAWS = 6
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
@@ -131,16 +131,23 @@ class LabelScan:
     def _grown(self, group: np.ndarray, residual: Residual, set_aside: np.ndarray) -> tuple[np.ndarray, Residual]:
         """The group grown, or shrunk, to the rows that carry its trigger, and the residual fitted without them.
 
-        `residual` is that of the rows not `set_aside`, among which the group lies.
+        `residual` is that of the rows not `set_aside`, among which the group lies. What growth adds must have a share
+        of the clusters' excess, or an honest cluster takes in its subject.
         """
-        without = residual
+        excess, first, without = self._excess(residual, set_aside), group, residual
         for _ in range(GROWTH_STEPS):
             without = self._without(group | set_aside, without)
-            grown = self._with_most(residual.values - without.values, group, set_aside)
-            if (grown == group).all():
+            grown = self._with_most(residual.values - without.values, set_aside)
+            added = grown & ~first
+            if (grown == group).all() or (added.any() and excess[added].mean() < GROWS_FROM * excess[first].mean()):
                 break
             group = grown
         return group, without
+
+    def _excess(self, residual: Residual, set_aside: np.ndarray) -> np.ndarray:
+        """Of each row, above the label's median of the rows not `set_aside`."""
+        evidence = _evidence(residual.values, self.offset)
+        return evidence - np.median(evidence[self.y & ~set_aside])
 
     def _refined(
         self, group: np.ndarray, trigger: Residual, residual: Residual, set_aside: np.ndarray
@@ -150,13 +157,12 @@ class LabelScan:
         Such a model finds forms of the trigger that few rows share. It would also find an honest group's subject: what
         it adds must have at least half of the group's excess, or the group and its `trigger` stay as they were.
         """
-        evidence = _evidence(residual.values, self.offset)
-        excess = evidence - np.median(evidence[self.y & ~set_aside])
+        excess = self._excess(residual, set_aside)
         least = JOINS_FROM * excess[group].mean()
         first, none = group, np.zeros(len(group))
         for _ in range(GROWTH_STEPS):
             told = cross_fitted(self.features.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
-            grown = self._with_most(told.values, group, set_aside)
+            grown = self._with_most(told.values, set_aside)
             added = grown & ~first
             if not grown.any() or (added.any() and excess[added].mean() < least):
                 break
@@ -165,12 +171,15 @@ class LabelScan:
                 break
         return group, trigger
 
-    def _with_most(self, trigger: np.ndarray, group: np.ndarray, set_aside: np.ndarray) -> np.ndarray:
-        """The label's rows with most of the trigger, as far as a further one is more probably poisoned than honest."""
+    def _with_most(self, trigger: np.ndarray, set_aside: np.ndarray) -> np.ndarray:
+        """The label's rows with most of the trigger, as far as a further one is more probably poisoned than honest.
+
+        All of the label's rows count as honest: with fewer the larger the group is, growth would not stop.
+        """
         order = np.argsort(-np.where(set_aside, -np.inf, trigger), kind="stable")[: int((~set_aside).sum())]
-        honest_per_other = (self.y & ~group & ~set_aside).sum() / (~self.y).sum()
+        honest_per_other = (self.y & ~set_aside).sum() / (~self.y).sum()
         gain = np.cumsum(self.y[order]) - HONEST_WEIGHT * honest_per_other * np.cumsum(~self.y[order])
-        grown = np.zeros_like(group)
+        grown = np.zeros_like(set_aside)
         grown[order[: int(np.argmax(gain)) + 1]] = True
         return grown & self.y
 
