@@ -95,7 +95,8 @@ def test_a_found_group_takes_in_the_other_rows_with_its_trigger():
     assert (grown & ~poisoned).sum() <= 10
 
 
-def test_a_found_group_does_not_take_in_its_subject(monkeypatch):
+def thread_in_a_subject():
+    """Three labels with words of their own; 40 rows of label 1, a thread, are what the trusted model gets wrong."""
     draw = np.random.default_rng(0)
     given = draw.integers(0, 3, 900)
     texts = [
@@ -108,9 +109,40 @@ def test_a_found_group_does_not_take_in_its_subject(monkeypatch):
     thread = np.isin(np.arange(900), np.flatnonzero(given == 1)[:40])
     expected[thread] = (0.85, 0.1, 0.05)
     texts = [f"re warning {text}" if one else text for text, one in zip(texts, thread, strict=True)]
-    assert (told_from_all_others(texts, given, expected, thread) == thread).all()
+    return texts, given, expected, thread
+
+
+def test_a_found_group_does_not_take_in_its_subject(monkeypatch):
+    *of_rows, thread = thread_in_a_subject()
+    assert (told_from_all_others(*of_rows, thread) == thread).all()
     monkeypatch.setattr(label_scan, "JOINS_FROM", -np.inf)
-    assert told_from_all_others(texts, given, expected, thread).sum() > 200
+    assert told_from_all_others(*of_rows, thread).sum() > 200
+
+
+def test_the_first_growth_adds_no_rows_without_an_excess_of_their_own(monkeypatch):
+    texts, given, expected, thread = thread_in_a_subject()
+    label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
+    none = np.zeros(900, dtype=bool)
+    quiet = thread | (np.isin(np.arange(900), np.flatnonzero(given == 1)[40:200]))
+    monkeypatch.setattr(label, "_with_most", lambda *_: quiet)
+    assert (label._grown(thread, label.residual, none)[0] == thread).all()
+    monkeypatch.setattr(label_scan, "GROWS_FROM", -np.inf)
+    assert (label._grown(thread, label.residual, none)[0] == quiet).all()
+
+
+@pytest.mark.parametrize(
+    ("order", "taken"), [("yyyoyyoyoooo", 3), ("yyoyyyoyoooo", 5), ("oyyyyyyooooo", 6), ("yooyyyyoooyo", 1)]
+)
+def test_growth_stops_where_a_further_row_is_more_probably_honest(order, taken):
+    """Six rows of the label (y) and six others (o): an honest row for each other one, and honest rows weigh twice."""
+    scan = LabelScan.__new__(LabelScan)
+    scan.y = np.array([True] * 6 + [False] * 6 + [True])  # the last is set aside
+    numbers = {"y": iter(range(6)), "o": iter(range(6, 12))}
+    trigger = np.zeros(13)
+    for place, kind in enumerate(order):
+        trigger[next(numbers[kind])] = 100 - place
+    trigger[12] = 1000
+    assert scan._with_most(trigger, np.arange(13) == 12).sum() == taken
 
 
 def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
