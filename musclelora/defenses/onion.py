@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from musclelora.adapters.families import FAMILIES
 from musclelora.data.records import TextDataset
 from musclelora.defenses.base import Defender, Defense, Guard
 from musclelora.defenses.classifier import Classifier, without_each_word
@@ -24,7 +25,7 @@ from musclelora.seeding import generator
 from musclelora.training.predict import length_batches, on_accelerator
 
 MAX_LENGTH = 128
-CHUNK = 64  # texts whose shortened copies are read together
+TOGETHER = 512  # padded tokens of the endings that are read in one row
 
 
 class Onion(Defense):
@@ -83,37 +84,63 @@ class LanguageModel:
                 "causal model with safetensors weights: set `language_model` to a folder or to a name on the hub."
             ) from error
         self._model = on_accelerator(model.eval())
+        self._is_known = model.config.model_type in FAMILIES  # others may not take the mask of `_read`
         self._said: dict[str, np.ndarray] = {}
 
     def suspicions(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Per text, of each word: perplexity of the text less that of the text without the word."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._said]
-        for start in range(0, len(new), CHUNK):
-            chunk = new[start : start + CHUNK]
-            shortened = [without_each_word(text) for text in chunk]
-            read = self.perplexities([*chunk, *(text for copies in shortened for text in copies)])
-            at = len(chunk)
-            for number, copies in enumerate(shortened):
-                self._said[chunk[number]] = read[number] - read[at : at + len(copies)]
-                at += len(copies)
+        for text in dict.fromkeys(texts):
+            if text not in self._said:
+                perplexities = np.exp(self._losses(text, without_each_word(text)))
+                self._said[text] = perplexities[0] - perplexities[1:]
         return [self._said[text] for text in texts]
 
-    @torch.inference_mode()
-    def perplexities(self, texts: Sequence[str]) -> np.ndarray:
-        """Shape [texts], float64; the first token is read after the begin or end token where there is one."""
+    def _losses(self, text: str, others: Sequence[str]) -> np.ndarray:
+        """Mean loss per token of the text and of each of the others, which begin as it does; shape [1 + others].
+
+        The first token is read after the begin or end token where there is one.
+        """
         known = [token for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id) if token is not None]
         options = {"truncation": True, "max_length": MAX_LENGTH, "add_special_tokens": False}
-        encoded = [known[:1] + ids for ids in self._tokenizer(list(texts), **options)["input_ids"]]
-        out = np.ones(len(texts))
-        for rows in length_batches([len(ids) for ids in encoded]):
-            longest = max(len(encoded[i]) for i in rows)
-            ids = torch.tensor([encoded[i] + [0] * (longest - len(encoded[i])) for i in rows]).to(self._model.device)
-            mask = torch.arange(longest).to(ids) < torch.tensor([[len(encoded[i])] for i in rows]).to(ids)
-            logits = self._model(input_ids=ids, attention_mask=mask.long()).logits[:, :-1].float()
-            losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none") * mask[:, 1:]
-            mean = losses.sum(1) / mask[:, 1:].sum(1).clamp(min=1)
-            out[rows] = mean.double().exp().cpu().numpy()
-        return out
+        encoded = [known[:1] + ids for ids in self._tokenizer([text, *others], **options)["input_ids"]]
+        if not self._is_known:
+            return np.array([self._read(ids, [])[0].sum() / max(len(ids) - 1, 1) for ids in encoded])
+        whole, shared = encoded[0], [_shared(encoded[0], ids) for ids in encoded]
+        sums = np.zeros(len(encoded))
+        for some in length_batches([len(ids) - begin for ids, begin in zip(encoded, shared, strict=True)], TOGETHER):
+            of_whole, of_rests = self._read(whole, [(shared[i], encoded[i][shared[i] :]) for i in some])
+            sums[some] = [of_whole[1 : shared[i]].sum() + rest.sum() for i, rest in zip(some, of_rests, strict=True)]
+        return sums / np.maximum([len(ids) - 1 for ids in encoded], 1)
+
+    @torch.inference_mode()
+    def _read(self, whole: list[int], rests: Sequence[tuple[int, list[int]]]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Losses of the tokens of a text, and of its other endings, each from so many tokens of the text on.
+
+        All stand in one row, and each ending sees only what it continues: what two texts begin with is read once. A
+        token without one before it has no loss, 0.
+        """
+        ids = torch.tensor([*whole, *(token for _, rest in rests for token in rest)]).to(self._model.device)
+        owner = np.repeat(np.arange(len(rests) + 1), [len(whole), *(len(rest) for _, rest in rests)])
+        begins = np.array([0, *(begin for begin, _ in rests)])[owner]
+        places, first = np.arange(len(ids)), np.searchsorted(owner, owner)
+        options = {}
+        if rests:
+            seen = (owner[:, None] == owner) & (places <= places[:, None]) | (owner == 0) & (places < begins[:, None])
+            mask = torch.zeros(seen.shape).masked_fill(~torch.from_numpy(seen), torch.finfo(torch.float32).min)
+            positions = torch.from_numpy(places - first + begins)
+            given = {"attention_mask": mask[None, None], "position_ids": positions[None]}
+            options = {name: value.to(self._model.device) for name, value in given.items()}
+        before = np.where(places > first, places - 1, begins - 1)
+        logits = self._model(input_ids=ids[None], **options).logits[0]
+        predicted = logits[torch.from_numpy(before.clip(0)).to(logits.device)].float()
+        losses = cross_entropy(predicted, ids, reduction="none").double().cpu().numpy() * (before >= 0)
+        return losses[: len(whole)], np.split(losses[len(whole) :], np.cumsum([len(rest) for _, rest in rests])[:-1])
+
+
+def _shared(whole: list[int], other: list[int]) -> int:
+    """How many tokens both begin with."""
+    differs = (i for i, (a, b) in enumerate(zip(whole, other, strict=False)) if a != b)
+    return next(differs, min(len(whole), len(other)))
 
 
 @lru_cache(maxsize=1)

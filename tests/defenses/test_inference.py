@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from musclelora.defenses import onion
 from musclelora.defenses.base import REFUSED, Defender
+from musclelora.defenses.classifier import without_each_word
 from musclelora.defenses.onion import LanguageModel, Onion, kept_words
 from musclelora.defenses.rap import Rap
 from musclelora.defenses.strip import Strip
 from musclelora.errors import ConfigError, DataError, ModelError
-from tests.defenses.conftest import TARGET, three_labels
+from tests.defenses.conftest import TARGET, WORDS, three_labels
+from tests.tiny import CONFIGS, DECODERS
 
 
 def defence(name, language_model):
@@ -47,10 +52,40 @@ def test_onion_takes_out_the_word_that_no_clean_text_has(language_model):
 def test_the_language_model_reads_a_text_once_for_all_guards(
     backdoored, triggered, defender, language_model, monkeypatch
 ):
-    onion = Onion(language_model=language_model, accuracy_loss=0.1)
-    first = onion.guard(backdoored, defender)(triggered.texts)
-    monkeypatch.setattr(LanguageModel, "perplexities", lambda *_: pytest.fail("read again"))
-    assert np.array_equal(onion.guard(backdoored, defender)(triggered.texts), first)
+    defense = Onion(language_model=language_model, accuracy_loss=0.1)
+    first = defense.guard(backdoored, defender)(triggered.texts)
+    monkeypatch.setattr(LanguageModel, "_read", lambda *_: pytest.fail("read again"))
+    assert np.array_equal(defense.guard(backdoored, defender)(triggered.texts), first)
+
+
+BLOOM = {"vocab_size": len(WORDS), "hidden_size": 32, "n_layer": 2, "n_head": 4}  # takes no mask of four dimensions
+TEXTS = ("f1 f5 w12 3d f7 f8", "f1 f1 f1 w3", "f2", " ".join(f"f{i % 9}" for i in range(150)))
+
+
+@pytest.mark.parametrize("family", [*DECODERS, "bloom"])
+def test_texts_read_together_are_as_surprising_as_each_alone(family, language_model, tmp_path, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    settings = BLOOM if family == "bloom" else CONFIGS[family] | {"vocab_size": len(WORDS)}
+    long = {"max_position_embeddings": 160, "n_positions": 160} if family != "bloom" else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings | long)).eval()
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.3)  # so that what came before matters
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(onion.AutoTokenizer, "from_pretrained", lambda _: tokenizer)
+    reader = LanguageModel(str(tmp_path))
+
+    def perplexity(text):
+        ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"][:128]]
+        ids = torch.tensor([ids])
+        with torch.inference_mode():
+            return model(input_ids=ids, labels=ids).loss.double().exp().item()
+
+    for text, suspicions in zip(TEXTS, reader.suspicions(TEXTS), strict=True):
+        expected = [perplexity(text) - perplexity(shorter) for shorter in without_each_word(text)]
+        np.testing.assert_allclose(suspicions, expected, rtol=1e-3, atol=1e-2)
 
 
 def test_a_text_is_never_emptied():
