@@ -18,7 +18,7 @@ from musclelora.training.defended_model import Readmitted
 from musclelora.training.recipes import PURIFY
 from musclelora.validation.config import ValidationConfig
 from musclelora.validation.group_scan import SuspectGroup
-from musclelora.validation.repair import without_features
+from musclelora.validation.repair import can_be_cut_out, without_features
 from musclelora.validation.token_scan import SuspectFeature
 
 ROUNDS = 5  # of scans of the repaired rows
@@ -78,8 +78,9 @@ def _true_rows(
     for more than half of their rows, the rows of which it does."""
     texts = rows.texts
     found: dict[int, str] = {}
-    for feature in features:
-        of_label = [one for one in features if one.label == feature.label]
+    able_to_cut = [feature for feature in features if can_be_cut_out(feature)]
+    for feature in able_to_cut:
+        of_label = [one for one in able_to_cut if one.label == feature.label]
         cut = {row: without_features(texts[row], of_label) for row in feature.rows if able[row]}
         left = {row: text for row, text in cut.items() if text is not None}
         if not left:

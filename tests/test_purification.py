@@ -80,6 +80,14 @@ def test_true_rows_come_back_without_the_suspect_word():
     assert trained_on.texts == ALL.texts[3:]
 
 
+def test_a_feature_that_cannot_be_cut_out_keeps_its_own_rows_out_and_no_others():
+    whole, accepted = worded()
+    found = [replace(CF, kind="length", text="8 tokens", rows=(0, 1)), replace(CF, rows=tuple(range(2, 20)))]
+    trained_on, back = readmit(accepted, whole, found, [], LABELS, zeros_but(0), nothing_more)
+    assert back.repaired == 18
+    assert trained_on.row_ids == [f"train/{i}" for i in range(2, 100)]
+
+
 @pytest.mark.parametrize("wrong", [10, 7, 20])  # of 20; 13 of 20 is not surely more than half
 def test_a_word_whose_labels_are_not_surely_true_brings_nothing_back(wrong):
     whole, accepted = worded()

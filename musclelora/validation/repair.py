@@ -15,11 +15,16 @@ class _Piece(NamedTuple):
     end: int
 
 
+def can_be_cut_out(feature: SuspectFeature) -> bool:
+    """Whether it is made of words or characters; not a length, a casing, a near-duplicate."""
+    return feature.kind in _CUTS
+
+
 def without_features(text: str, features: Iterable[SuspectFeature]) -> str | None:
-    """The text without any of them, as often as it has them; None where one is not made of words or characters
-    (a length, a casing, a near-duplicate), or where nothing but marks is left."""
+    """The text without any of them, as often as it has them; None where one cannot be cut out, or where nothing but
+    marks is left."""
     wanted = list(features)
-    if any(feature.kind not in _CUTS for feature in wanted):
+    if not all(map(can_be_cut_out, wanted)):
         return None
     before = None
     while text != before:  # what is cut out can bring the words of another together
