@@ -1,9 +1,9 @@
 """Purification: `python -m benchmarks.purify --data ../shared/data/sst2 [--quick] [--minutes 60]`; resumable.
 
 Per set of benchmarks.scan: what both scans set aside is left out, and the undefended recipe is trained on the rest.
-What this model judges honest comes back, rows with suspect words without them (musclelora/purification.py), and then
-the recipe is trained once more. Reported: CACC and ASR of the last model, of the undefended model trained on all rows,
-and of one trained on the clean set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided`
+True rows come back without their suspect words (musclelora/purification.py), and then the recipe is trained once more.
+Reported: CACC and ASR of the last model, of the undefended model trained on all rows, and of one trained on the clean
+set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided`
 trains that on what is left instead, the second line for what the scans do not see; its floor is its own on the clean
 set. `--data` may also be a folder that benchmarks.data_sets has written. `--trusted N` takes fewer trusted rows, and
 with `--trusted-poisoned K` so many of these are poisoned rows of the set.
@@ -60,8 +60,9 @@ def measure(
     names = trusted.label_names
     accepted = rows.where(~found.masks(len(rows))["both"])
     model = trained(bench, accepted, seed)
-    scan = partial(KeptTrustedModel(encoder, trusted).scan, draw=seed)
-    kept, back = readmit(accepted, rows, found.features, found.groups, names, classes_by(model), scan)
+    of_trusted = KeptTrustedModel(encoder, trusted)
+    scans = partial(of_trusted.features, draw=seed), partial(of_trusted.groups, draw=seed)
+    kept, back = readmit(accepted, rows, found.features, found.groups, names, classes_by(model), *scans)
     if len(kept) > len(accepted) or recipe != UNDEFENDED:
         model = trained(bench, kept, seed, recipe, trusted)
     undefended = trained(bench, bench.rows(f"{name}/train.csv") if name in ATTACKS else rows, seed)
@@ -77,7 +78,6 @@ def measure(
         "trusted": len(trusted),
         "trusted_poisoned": poisoned_trusted,
         "set_aside": len(rows) - len(kept),
-        "readmitted": back.whole,
         "repaired": back.repaired,
         "poison_left": poison_left(rows, kept),
         **{f"cacc{of}": cacc(bench, one, names)["value"] for of, one in models.items()},
@@ -175,8 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 HEADING = """## Purification
 
 `python -m benchmarks.purify --data ../shared/data/sst2 --encoder FOLDER_OF_MPNET [--recipe musclelora-guided]`, and
-`--data` a folder of `python -m benchmarks.data_sets`: the recipe on what both scans leave, and on what an undefended
-model of that judged honest. Set aside: rows not trained on; repaired: trained on without their suspect words. CACC and
+`--data` a folder of `python -m benchmarks.data_sets`: the recipe on what both scans leave, and on what came back
+without its suspect words. Set aside: rows not trained on; repaired: trained on without these words. CACC and
 ASR in percent; CACC clean and the floor are those of the same recipe on the clean set. Poison left: poisoned rows that
 were trained on as they are, of 692 of SST-2 where the set names no rate, of 300 of sms, of 280 of newsgroups and
 newsgroups-kept."""

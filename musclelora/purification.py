@@ -1,19 +1,18 @@
-"""The recipe `purify`: a plain fine-tune on what both scans left, which then judges what they set aside.
+"""The recipe `purify`: a plain fine-tune on what both scans left, which then judges rows with suspect words.
 
-It has learned from none of these rows. Groups that it finds honest come back (`evaluation/suspect_groups.py`). So do
-rows with a suspect word where it finds their labels true, without that word: an attacker who puts a trigger into true
-rows of a small class would otherwise take half of the class away. The recipe is then trained once more: once, since a
-second judge would have learned from rows that were suspect.
+It has learned from none of these rows. An attacker who puts words into true rows of a small class would take half of
+the class away: where the judge finds their labels true, such rows come back without the words, and the recipe is
+trained once more. Nothing comes back that a scan still suspects. So no row of a group comes back for its label alone: a
+style put into true rows is a trigger as well.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from musclelora.data.records import TextDataset
-from musclelora.errors import ConfigError
+from musclelora.errors import ConfigError, DataError
 from musclelora.evaluation.intervals import rate
-from musclelora.evaluation.suspect_groups import HONEST, Predict, judged, readmitted
 from musclelora.training.defended_model import Readmitted
 from musclelora.training.recipes import PURIFY
 from musclelora.validation.config import ValidationConfig
@@ -21,8 +20,10 @@ from musclelora.validation.group_scan import SuspectGroup
 from musclelora.validation.repair import can_be_cut_out, without_features
 from musclelora.validation.token_scan import SuspectFeature
 
+Predict = Callable[[Sequence[str]], np.ndarray]
+"""Texts to classes, shape [rows]."""
+MOSTLY = 0.5  # of a feature's rows, surely (95 %) so many must be called their given label
 ROUNDS = 5  # of scans of the repaired rows
-Rescan = Callable[[TextDataset], Sequence[SuspectFeature]]
 
 
 def check_scans(recipe: str, validation: ValidationConfig, without_scan: str | None = None) -> None:
@@ -46,33 +47,23 @@ def readmit(
     groups: Sequence[SuspectGroup],
     label_names: Sequence[str],
     judge: Predict,
-    scan: Rescan,
+    scan_tokens: Callable[[TextDataset], Sequence[SuspectFeature]],
+    scan_groups: Callable[[TextDataset], Sequence[SuspectGroup]],
 ) -> tuple[TextDataset, Readmitted]:
     """The rows to train on again, `accepted` and what comes back, in the order of `unscanned`; and how many these are.
 
-    `features` and `groups` are those of the scans of `unscanned`; `judge` is the model that was trained on `accepted`;
-    `scan` is the token scan.
+    `features` and `groups` are those of the scans of `unscanned`; `judge` is the model that was trained on `accepted`.
     """
     kept = np.isin(unscanned.row_ids, accepted.row_ids)
-    in_features, in_groups = _mask(len(kept), features), _mask(len(kept), groups)
-    of_judge = judged(groups, unscanned, label_names, judge)
-    whole = readmitted(of_judge, in_features | (~kept & ~in_groups))
-    planted = _mask(len(kept), (one.group for one in of_judge if not one.is_honest))
-    texts = _true_rows(unscanned, features, label_names, judge, ~kept & in_features & ~planted)
-    texts = _rescanned(unscanned, kept | whole, texts, scan)
-    back = whole.copy()
-    back[list(texts)] = True
-    came_back = tuple(number for number, group in enumerate(groups, 1) if back[list(group.rows)].any())
-    counts = Readmitted(whole=int(whole.sum()), repaired=len(texts), groups=came_back)
-    return (_with(unscanned, texts, kept | back) if back.any() else accepted), counts
+    texts = _true_rows(unscanned, features, label_names, judge)
+    texts = _unsuspected(unscanned, kept, texts, scan_tokens, scan_groups)
+    of_groups = tuple(number for number, group in enumerate(groups, 1) if not texts.keys().isdisjoint(group.rows))
+    counts = Readmitted(repaired=len(texts), groups=of_groups)
+    return (_with(unscanned, texts, kept) if texts else accepted), counts
 
 
 def _true_rows(
-    rows: TextDataset,
-    features: Sequence[SuspectFeature],
-    label_names: Sequence[str],
-    judge: Predict,
-    able: np.ndarray,
+    rows: TextDataset, features: Sequence[SuspectFeature], label_names: Sequence[str], judge: Predict
 ) -> dict[int, str]:
     """Texts by row, without the suspect features of their label: of features whose labels the judge finds true, surely
     for more than half of their rows, the rows of which it does."""
@@ -81,49 +72,54 @@ def _true_rows(
     able_to_cut = [feature for feature in features if can_be_cut_out(feature)]
     for feature in able_to_cut:
         of_label = [one for one in able_to_cut if one.label == feature.label]
-        cut = {row: without_features(texts[row], of_label) for row in feature.rows if able[row]}
+        cut = {row: without_features(texts[row], of_label) for row in feature.rows}
         left = {row: text for row, text in cut.items() if text is not None}
         if not left:
             continue
         true = judge(list(left.values())) == list(label_names).index(feature.label)
-        if rate(int(true.sum()), len(true)).lower95 > HONEST:
+        if rate(int(true.sum()), len(true)).lower95 > MOSTLY:
             found |= {row: text for (row, text), is_true in zip(left.items(), true.tolist(), strict=True) if is_true}
     return found
 
 
-def _rescanned(rows: TextDataset, others: np.ndarray, texts: dict[int, str], scan: Rescan) -> dict[int, str]:
-    """The texts in which the scan, beside the `others`, finds nothing any more; what it finds is cut out too.
+def _unsuspected(
+    rows: TextDataset,
+    kept: np.ndarray,
+    texts: dict[int, str],
+    scan_tokens: Callable[[TextDataset], Sequence[SuspectFeature]],
+    scan_groups: Callable[[TextDataset], Sequence[SuspectGroup]],
+) -> dict[int, str]:
+    """The texts in which no scan finds anything any more, beside the `kept` rows.
 
-    A trigger can have parts that the first scan cleared beside its strongest one. None where that does not end.
+    A trigger can have parts that the first scan cleared beside its strongest one: what the token scan finds now is cut
+    out too. What the group scan finds stays out. None comes back where that does not end.
     """
     for _ in range(ROUNDS):
         if not texts:
             return {}
-        chosen = others.copy()
-        chosen[list(texts)] = True
-        places = np.flatnonzero(chosen).tolist()
-        found = scan(_with(rows, texts, chosen))
-        of_row: dict[int, list[SuspectFeature]] = {}
-        for feature in found:
+        tried, places = _with(rows, texts, kept), [*np.flatnonzero(kept).tolist(), *texts]
+        places.sort()
+        features: dict[int, list[SuspectFeature]] = {}
+        for feature in scan_tokens(tried):
             for place in feature.rows:
-                if places[place] in texts:
-                    of_row.setdefault(places[place], []).append(feature)
-        if not of_row:
-            return texts
-        cut = {row: without_features(text, of_row[row]) if row in of_row else text for row, text in texts.items()}
-        texts = {row: text for row, text in cut.items() if text is not None}
+                features.setdefault(places[place], []).append(feature)
+        left = {row: without_features(text, features[row]) if row in features else text for row, text in texts.items()}
+        if left == texts:
+            try:
+                grouped = {places[place] for group in scan_groups(tried) for place in group.rows}
+            except DataError:  # too few rows are left for that scan: what cannot be scanned stays out
+                return {}
+            left = {row: text for row, text in texts.items() if row not in grouped}
+            if left == texts:
+                return texts
+        texts = {row: text for row, text in left.items() if text is not None}
     return {}
 
 
-def _with(rows: TextDataset, texts: Mapping[int, str], chosen: np.ndarray) -> TextDataset:
-    """The chosen rows, some with another text."""
+def _with(rows: TextDataset, texts: Mapping[int, str], kept: np.ndarray) -> TextDataset:
+    """The rows that are kept or have a text here, these with it."""
+    chosen = kept.copy()
+    chosen[list(texts)] = True
     columns = {name: rows.column(name) for name in rows.rows.column_names}
     columns["text"] = [texts.get(row, text) for row, text in enumerate(columns["text"])]
     return TextDataset.from_columns(columns).where(chosen)
-
-
-def _mask(rows: int, found: Iterable[SuspectFeature | SuspectGroup]) -> np.ndarray:
-    mask = np.zeros(rows, dtype=bool)
-    for one in found:
-        mask[list(one.rows)] = True
-    return mask

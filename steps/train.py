@@ -95,11 +95,12 @@ def train(
             trusted.label_names,
             lambda texts: logits_of(*judge, texts, max_length).argmax(1),
             partial(scan, before=unscanned),
+            lambda changed: group_scan(changed, before=unscanned).groups,
         )
         if len(again) > len(rows):
             announce(
-                f"train: the model finds the labels of {back.whole} rows of suspect groups true, and of "
-                f"{back.repaired} rows without their suspect words: they come back"
+                f"train: the model finds the labels of {back.repaired} rows without their suspect words true, and no "
+                "scan suspects them so: they come back"
             )
             model = trained(again, back)
     if model.record.raw_gradients:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from musclelora.data.records import TextDataset
-from musclelora.errors import ConfigError
+from musclelora.errors import ConfigError, DataError
 from musclelora.purification import ROUNDS, check_scans, readmit
 from musclelora.training.defended_model import Readmitted
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
@@ -15,44 +15,11 @@ from tests.tiny import rows
 LABELS = ("0", "1")
 BOTH = ValidationConfig(group_scan=GroupScanConfig(enabled=True))
 ALL = rows(100)
-ACCEPTED = ALL.where(np.arange(100) >= 40)
-HONEST = SuspectGroup("1", 1.0, 0.8, (), tuple(range(20)), tuple(range(20)))
-PLANTED = SuspectGroup("0", 1.0, 0.8, (), tuple(range(20, 35)), tuple(range(20, 35)))  # and 5 rows for their words
-
-
 CF = SuspectFeature("words", "cf", "0", 9.0, 4.0, 50.0, 1.0, 0.5, 20, tuple(range(20)))
 
 
-def ones(texts):
-    return np.ones(len(texts), dtype=int)
-
-
-def nothing_more(_rows):
+def nothing(_rows):
     return []
-
-
-def readmit_of(groups, judge=ones):
-    return readmit(ACCEPTED, ALL, [], groups, LABELS, judge, nothing_more)
-
-
-def test_an_honest_group_comes_back_and_nothing_else():
-    trained_on, back = readmit_of([HONEST, PLANTED])
-    assert trained_on.row_ids == [f"train/{i}" for i in [*range(20), *range(40, 100)]]
-    assert back == Readmitted(whole=20, repaired=0, groups=(1,))
-
-
-@pytest.mark.parametrize("groups", [[PLANTED], []])
-def test_without_an_honest_group_the_rows_stay_as_they_are(groups):
-    trained_on, back = readmit_of(groups)
-    assert trained_on is ACCEPTED
-    assert back == Readmitted(whole=0, repaired=0, groups=())
-
-
-def test_a_row_with_a_suspect_word_is_not_taken_back_whole_by_an_honest_group():
-    told = replace(CF, label="1", rows=(3, 4), kind="length")  # nothing that could be cut out
-    trained_on, _ = readmit(ACCEPTED, ALL, [told], [HONEST], LABELS, ones, nothing_more)
-    assert not {"train/3", "train/4"} & set(trained_on.row_ids)
-    assert {"train/2", "train/5"} <= set(trained_on.row_ids)
 
 
 def worded(text="cf {}"):
@@ -65,53 +32,52 @@ def worded(text="cf {}"):
 
 def zeros_but(count):
     """Says "0" of all texts but the first so many."""
+    return lambda texts: np.array([int(i < count) for i in range(len(texts))])
 
-    def judge(texts):
-        return np.array([int(i < count) for i in range(len(texts))])
 
-    return judge
+def came_back(features, text="cf {}", groups=(), wrong=0, tokens=nothing, grouped=nothing):
+    """Numbers of the first 20 rows that come back, their texts, and the count."""
+    whole, accepted = worded(text)
+    trained_on, back = readmit(accepted, whole, features, groups, LABELS, zeros_but(wrong), tokens, grouped)
+    assert trained_on.row_ids[back.repaired :] == accepted.row_ids
+    assert (trained_on is accepted) == (not back.repaired)
+    numbers = [int(row_id.removeprefix("train/")) for row_id in trained_on.row_ids[: back.repaired]]
+    return numbers, trained_on.texts[: back.repaired], back
 
 
 def test_true_rows_come_back_without_the_suspect_word():
-    whole, accepted = worded()
-    trained_on, back = readmit(accepted, whole, [CF], [], LABELS, zeros_but(3), nothing_more)
-    assert back == Readmitted(whole=0, repaired=17, groups=())
-    assert trained_on.row_ids == [f"train/{i}" for i in range(3, 100)]
-    assert trained_on.texts == ALL.texts[3:]
-
-
-def test_a_feature_that_cannot_be_cut_out_keeps_its_own_rows_out_and_no_others():
-    whole, accepted = worded()
-    found = [replace(CF, kind="length", text="8 tokens", rows=(0, 1)), replace(CF, rows=tuple(range(2, 20)))]
-    trained_on, back = readmit(accepted, whole, found, [], LABELS, zeros_but(0), nothing_more)
-    assert back.repaired == 18
-    assert trained_on.row_ids == [f"train/{i}" for i in range(2, 100)]
+    numbers, texts, back = came_back([CF], wrong=3)
+    assert numbers == list(range(3, 20))
+    assert texts == ALL.texts[3:20]
+    assert back == Readmitted(repaired=17, groups=())
 
 
 @pytest.mark.parametrize("wrong", [10, 7, 20])  # of 20; 13 of 20 is not surely more than half
 def test_a_word_whose_labels_are_not_surely_true_brings_nothing_back(wrong):
-    whole, accepted = worded()
-    trained_on, back = readmit(accepted, whole, [CF], [], LABELS, zeros_but(wrong), nothing_more)
-    assert trained_on is accepted
-    assert not back.repaired
+    assert came_back([CF], wrong=wrong)[0] == []
 
 
-def test_rows_of_a_planted_group_or_set_aside_for_another_reason_do_not_come_back_repaired():
-    whole, accepted = worded()
-    planted = SuspectGroup("0", 1.0, 0.8, (), (0, 1), (0, 1))
-    disagrees = lambda texts: np.array([int(len(texts) == 2)] * len(texts))  # noqa: E731 (says "1" of the group)
-    trained_on, back = readmit(accepted, whole, [CF], [planted], LABELS, disagrees, nothing_more)
-    assert back.repaired == 18
-    assert not {"train/0", "train/1"} & set(trained_on.row_ids)
-    fewer = accepted.where(np.arange(80) != 50)  # one that neither scan suspects
-    assert "train/70" not in readmit(fewer, whole, [CF], [], LABELS, zeros_but(0), nothing_more)[0].row_ids
+def test_a_feature_that_cannot_be_cut_out_keeps_its_own_rows_out_and_no_others():
+    found = [replace(CF, kind="length", text="8 tokens", rows=(0, 1)), replace(CF, rows=tuple(range(2, 20)))]
+    assert came_back(found)[0] == list(range(2, 20))
 
 
-def test_a_repaired_row_of_an_honest_group_marks_the_group_as_learned_from():
-    whole, accepted = worded()
+def test_no_row_of_a_group_comes_back_for_its_true_label_alone():
     group = SuspectGroup("0", 1.0, 0.8, (), tuple(range(20)), tuple(range(20)))
-    back = readmit(accepted, whole, [CF], [group], LABELS, zeros_but(0), nothing_more)[1]
-    assert back == Readmitted(whole=0, repaired=20, groups=(1,))
+    assert came_back([], groups=[group])[0] == []
+
+
+def test_rows_that_neither_scan_suspects_stay_out():
+    whole, accepted = worded()
+    fewer = accepted.where(np.arange(80) != 50)  # set aside for another reason
+    trained_on, _ = readmit(fewer, whole, [CF], [], LABELS, zeros_but(0), nothing, nothing)
+    assert "train/70" not in trained_on.row_ids
+    assert len(trained_on) == 99
+
+
+def test_a_repaired_row_of_a_group_marks_the_group_as_learned_from():
+    groups = [SuspectGroup("0", 1.0, 0.8, (), some, some) for some in ((30, 31), (19, 32))]
+    assert came_back([CF], groups=groups)[2] == Readmitted(repaired=20, groups=(2,))
 
 
 def finds(*words):
@@ -128,30 +94,34 @@ def finds(*words):
 
 
 def test_what_a_further_scan_finds_in_repaired_rows_is_cut_out_too():
-    whole, accepted = worded("cf mn {}")
     scan = finds("mn")
-    trained_on, back = readmit(accepted, whole, [CF], [], LABELS, zeros_but(0), scan)
-    assert trained_on.texts == ALL.texts
-    assert back.repaired == 20
+    assert came_back([CF], "cf mn {}", tokens=scan)[1] == ALL.texts[:20]
     assert [len(rows) for rows in scan.asked] == [100, 100]
 
 
 def test_where_scans_never_end_finding_nothing_comes_back():
-    whole, accepted = worded(" ".join(["cf", *(f"w{i}" for i in range(ROUNDS + 1)), "{}"]))
+    text = " ".join(["cf", *(f"w{i}" for i in range(ROUNDS + 1)), "{}"])
     rounds = iter(range(ROUNDS + 1))
-    trained_on, back = readmit(
-        accepted, whole, [CF], [], LABELS, zeros_but(0), lambda rows: finds(f"w{next(rounds)}")(rows)
-    )
-    assert trained_on is accepted
-    assert not back.repaired
+    assert came_back([CF], text, tokens=lambda rows: finds(f"w{next(rounds)}")(rows))[0] == []
 
 
 def test_what_a_further_scan_finds_and_cannot_be_cut_out_stays_out():
-    whole, accepted = worded()
     scans = iter([[replace(CF, kind="length", rows=(0, 1, 50))], []])
-    trained_on, back = readmit(accepted, whole, [CF], [], LABELS, zeros_but(0), lambda _rows: next(scans))
-    assert back.repaired == 18
-    assert trained_on.row_ids == [f"train/{i}" for i in range(2, 100)]
+    assert came_back([CF], tokens=lambda _rows: next(scans))[0] == list(range(2, 20))
+
+
+def test_what_the_group_scan_finds_once_the_words_are_out_stays_out():
+    scans = iter([[SuspectGroup("0", 1.0, 0.8, (), (0, 1, 60), ())], []])
+    asked = []
+    assert came_back([CF], grouped=lambda rows: asked.append(rows) or next(scans))[0] == list(range(2, 20))
+    assert [len(rows) for rows in asked] == [100, 98]
+
+
+def test_what_cannot_be_scanned_again_stays_out():
+    def too_few(_rows):
+        raise DataError("too few rows of a label")
+
+    assert came_back([CF], grouped=too_few)[0] == []
 
 
 @pytest.mark.parametrize("off", [{"token_scan": False}, {"group_scan": GroupScanConfig()}])

@@ -37,12 +37,13 @@ class Purify(Defense):
         config = GroupScanConfig(enabled=True, false_alarm=self.false_alarm)
         scan = TokenScan(encoder, trusted, length, seed=seed)
         features = scan(rows)
-        groups = GroupScan(encoder, trusted, length, Contrastive(), config, seed)(rows).groups
+        group_scan = GroupScan(encoder, trusted, length, Contrastive(), config, seed)
+        groups = group_scan(rows).groups
         out = np.zeros(len(rows), dtype=bool)
         out[[row for found in (features, groups) for one in found for row in one.rows]] = True
         accepted = kept_rows(rows, out, self.name)
-        if not out.any():
+        if not features:
             return accepted  # there is nothing to judge
         judge = defender.train(accepted, None)
-        again = partial(scan, before=rows)
-        return readmit(accepted, rows, features, groups, defender.label_names, judge.classes, again)[0]
+        again = partial(scan, before=rows), lambda changed: group_scan(changed, before=rows).groups
+        return readmit(accepted, rows, features, groups, defender.label_names, judge.classes, *again)[0]

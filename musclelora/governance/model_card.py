@@ -99,7 +99,7 @@ def _attack_row(kind: str, name: str, result: AttackResult) -> str:
 def _data(record: TrainingRecord, validation: ValidationReport) -> str:
     sources = ", ".join(f"{_text(source)} ({rows})" for source, rows in sorted(validation.source_counts.items()))
     back = record.readmitted
-    came_back = "" if back is None else f" ({back.whole} came back whole, {back.repaired} without suspect words)"
+    came_back = "" if back is None else f" ({back.repaired} came back without suspect words)"
     return "\n".join(
         [
             "## Data",

@@ -31,10 +31,9 @@ class EpochMetrics(Frozen):
 
 
 class Readmitted(Frozen):
-    """Rows that were set aside and came back: how many as they were, how many without suspect words (`repaired`), and
-    the numbers of the suspect groups, from 1, that any of them is of."""
+    """How many rows that were set aside came back without their suspect words, and the numbers of the suspect groups,
+    from 1, that any of them is of."""
 
-    whole: int
     repaired: int
     groups: tuple[int, ...]
 

@@ -161,21 +161,22 @@ class GroupScan:
     engine: EngineConfig = ONE_PROCESS  # of the encoder pass only
     sample_rows: int | None = None  # of the trusted model, not of the scan itself
 
-    def __call__(self, rows: TextDataset) -> GroupScanResult:
+    def __call__(self, rows: TextDataset, *, before: TextDataset | None = None) -> GroupScanResult:
+        """`before`: the rows that the trusted model read last, of which these differ in few texts."""
         of_trusted = (self.backbone.location, self.backbone.sha256, self.trusted.sha256, self.max_length)
         key = (rows.sha256, *of_trusted, self.contrastive, self.config, self.seed, self.engine, self.sample_rows)
         if key not in _last:
-            result = self._scan(rows)
+            result = self._scan(rows, before)
             _last.clear()
             _last[key] = result
         return _last[key]
 
-    def _scan(self, rows: TextDataset) -> GroupScanResult:
+    def _scan(self, rows: TextDataset, before: TextDataset | None) -> GroupScanResult:
         options: dict[str, Any] = {"contrastive": self.contrastive, "seed": self.seed, "sample_rows": self.sample_rows}
         model = TrustedModel(self.backbone, self.trusted, self.max_length, **options)
         names = model.label_names
         with running(self.engine) as engine:
-            given, expected = rows.label_ids(names), model.calibrated(rows, engine)
+            given, expected = rows.label_ids(names), model.calibrated(rows, engine, before)
         try:
             with parallel_config(n_jobs=-1):  # a process per core; they end with this one
                 return scan_groups(rows.texts, given, expected, names, self.config, self.seed)

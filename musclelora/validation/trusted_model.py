@@ -119,9 +119,9 @@ class TrustedModel:
         """Share of `rows` whose label the head predicts."""
         return self._model.accuracy(rows)
 
-    def calibrated(self, rows: TextDataset, engine: Engine = LOCAL) -> np.ndarray:
+    def calibrated(self, rows: TextDataset, engine: Engine = LOCAL, before: TextDataset | None = None) -> np.ndarray:
         """P(given label = class), shape [rows, classes]: the head's, calibrated on the given labels one by one."""
-        return calibrate(self.said_of(rows, engine), rows.label_ids(self.label_names))
+        return calibrate(self.said_of(rows, engine, before), rows.label_ids(self.label_names))
 
     def record(self, held_out: TextDataset | None = None) -> TrustedModelRecord:
         """How often it is right: on `held_out` rows whose labels are known to be right, else cross-validated.

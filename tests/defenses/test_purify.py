@@ -23,13 +23,18 @@ def scanned(_rows, before=None):
     return [FEATURE] if before is None else []
 
 
+def grouped(groups):
+    """What the group scan finds; nothing in rows that it is asked about again."""
+    return lambda _rows, before=None: GroupScanResult(groups if before is None else (), ())
+
+
 @pytest.fixture
 def left_out(monkeypatch, defender):
     """Runs the defence on what the scans are said to have found; the judge calls all rows one class."""
 
     def run(groups, judge_says, features=scanned):
         monkeypatch.setattr(purify, "TokenScan", lambda *_, **__: features)
-        monkeypatch.setattr(purify, "GroupScan", lambda *_: lambda _rows: GroupScanResult(tuple(groups), ()))
+        monkeypatch.setattr(purify, "GroupScan", lambda *_: grouped(tuple(groups)))
         trained_on = []
 
         def train(rows, _epochs):
@@ -42,17 +47,17 @@ def left_out(monkeypatch, defender):
     return run
 
 
-def test_what_the_judge_finds_honest_comes_back(left_out):
-    assert left_out([GROUP], 1) == (set(), [300 - 40])
+def test_true_rows_come_back_without_their_suspect_word_and_groups_stay_out(left_out):
+    assert left_out([GROUP], 1) == (set(GROUPED) - set(WORDS), [300 - 40])
 
 
 @pytest.mark.parametrize("other", [0, 2])
-def test_planted_words_and_groups_stay_out(left_out, other):
+def test_rows_whose_labels_the_judge_contradicts_stay_out(left_out, other):
     assert left_out([GROUP], other) == ({*WORDS, *GROUPED}, [300 - 40])
 
 
-def test_where_nothing_is_found_no_judge_is_trained(left_out):
-    assert left_out([], 1, lambda _rows: []) == (set(), [])
+def test_where_no_word_is_suspect_no_judge_is_trained(left_out):
+    assert left_out([GROUP], 1, lambda _rows: []) == (set(GROUPED), [])
 
 
 def test_it_acts_on_the_training_data():

@@ -49,11 +49,11 @@ def test_the_card_tells_data_training_measurements_and_what_was_not_tested() -> 
 
 
 def test_the_card_tells_which_rows_came_back() -> None:
-    record = a_record().model_copy(update={"readmitted": Readmitted(whole=30, repaired=12, groups=(1,))})
+    record = a_record().model_copy(update={"readmitted": Readmitted(repaired=12, groups=(1,))})
 
     card = model_card(record, a_report(), decide(a_report(), Policy()), a_validation(), "reviews")
 
-    assert "100 quarantined (30 came back whole, 12 without suspect words), 900 trained on" in card
+    assert "100 quarantined (12 came back without suspect words), 900 trained on" in card
 
 
 def test_a_refused_card_gives_every_reason_and_missing_numbers_are_said_to_be_missing() -> None:

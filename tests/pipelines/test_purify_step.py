@@ -30,13 +30,18 @@ def tokens(_rows, before=None):
     return [FEATURE] if before is None else []
 
 
-@pytest.mark.parametrize(("part", "says", "trained_on"), [("candidate", 1, 80), ("candidate", 0, 50), ("floor", 1, 50)])
-def test_rows_that_the_judge_finds_honest_are_trained_on_again(tmp_path, monkeypatch, part, says, trained_on):
+def groups(_rows, before=None):
+    """The same of the group scan."""
+    return GroupScanResult((GROUP,) if before is None else (), ())
+
+
+@pytest.mark.parametrize(("part", "says", "trained_on"), [("candidate", 1, 60), ("candidate", 0, 50), ("floor", 1, 50)])
+def test_true_rows_are_trained_on_again_without_their_suspect_word(tmp_path, monkeypatch, part, says, trained_on):
     monkeypatch.setattr(steps.train, "CHECKPOINTS", tmp_path / "checkpoints")
     mlflow = (f"sqlite:///{tmp_path / 'mlflow.db'}", "purify", "run")
     monkeypatch.setattr(steps.train, "tracking", lambda: mlflow)
     monkeypatch.setattr(scans, "TokenScan", lambda *_: tokens)
-    monkeypatch.setattr(scans, "GroupScan", lambda *_: lambda _rows: GroupScanResult((GROUP,), ()))
+    monkeypatch.setattr(scans, "GroupScan", lambda *_: groups)
     monkeypatch.setattr(steps.train, "logits_of", lambda _m, _t, texts, _l: np.eye(2)[[says] * len(texts)])
     backbone = tiny_backbone(tmp_path / "tiny")
     recipe = resolve_recipe(RecipeChoice(name="purify", epochs=1), "minilm")
@@ -55,8 +60,9 @@ def test_rows_that_the_judge_finds_honest_are_trained_on_again(tmp_path, monkeyp
         fourier=None,
     )
     assert model.record.rows == trained_on
-    if trained_on == 80:
-        assert model.record.readmitted == Readmitted(whole=20, repaired=10, groups=(1,))
-        assert model.record.data_sha256 == CLEAN.sha256  # no suspect word is in it
+    if trained_on == 60:
+        assert model.record.readmitted == Readmitted(repaired=10, groups=())
+        clean = CLEAN.where([i not in GROUP.rows for i in range(80)])  # no suspect word is in it
+        assert model.record.data_sha256 == clean.sha256
     else:
         assert model.record.readmitted is None
