@@ -3,10 +3,10 @@
 Per set of benchmarks.scan: what both scans set aside is left out, and the undefended recipe is trained on the rest.
 True rows come back without their suspect words (musclelora/purification.py), and then the recipe is trained once more.
 Reported: CACC and ASR of the last model, of the undefended model trained on all rows, and of one trained on the clean
-set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided`
-trains that on what is left instead, the second line for what the scans do not see; its floor is its own on the clean
-set. `--data` may also be a folder that benchmarks.data_sets has written. `--trusted N` takes fewer trusted rows, and
-with `--trusted-poisoned K` so many of these are poisoned rows of the set.
+set (its CACC is what there is to keep, its ASR the floor). `--recipe musclelora-guided` trains that on what is left
+instead, the second line for what the scans do not see; its floor is its own on the clean set. `--data` may also be a
+folder that benchmarks.data_sets has written. `--trusted N` takes fewer trusted rows, and with `--trusted-poisoned K` so
+many of these are poisoned rows of the set.
 
 Scans, states and models are kept (kept.py, audited_models.py). The rows go to benchmarks/results/purify.json and the
 table to docs/benchmarks.md.
@@ -62,7 +62,7 @@ def measure(
     model = trained(bench, accepted, seed)
     of_trusted = KeptTrustedModel(encoder, trusted)
     scans = partial(of_trusted.features, draw=seed), partial(of_trusted.groups, draw=seed)
-    kept, back = readmit(accepted, rows, found.features, found.groups, names, classes_by(model), *scans)
+    kept, back = readmit(accepted, rows, found.features, found.groups, names, logits_by(model), *scans)
     if len(kept) > len(accepted) or recipe != UNDEFENDED:
         model = trained(bench, kept, seed, recipe, trusted)
     undefended = trained(bench, bench.rows(f"{name}/train.csv") if name in ATTACKS else rows, seed)
@@ -94,14 +94,14 @@ def poison_left(rows: TextDataset, kept: TextDataset) -> int:
     return sum(poisoned and was[row_id] == text for row_id, text, poisoned in mine)
 
 
-def classes_by(model: DefendedModel) -> Callable[[Sequence[str]], np.ndarray]:
+def logits_by(model: DefendedModel) -> Callable[[Sequence[str]], np.ndarray]:
     loaded = model.load()
-    return lambda texts: logits_of(*loaded, texts, MAX_LENGTH).argmax(1)
+    return lambda texts: logits_of(*loaded, texts, MAX_LENGTH)
 
 
 def cacc(bench: Bench, model: DefendedModel, names: Sequence[str]) -> dict[str, Any]:
     test = bench.test
-    return CACC().compute(predictions=classes_by(model)(test.texts), references=test.label_ids(names))["cacc"]
+    return CACC().compute(predictions=logits_by(model)(test.texts).argmax(1), references=test.label_ids(names))["cacc"]
 
 
 def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def asr(bench: Bench, model: DefendedModel, names: Sequence[str], attack: str) -
     [target] = set(triggered.label_ids(names))
     # Which other class a row was of is not in the file, and ASR needs no more than that it was another.
     others = [next(i for i in range(len(names)) if i != target)] * len(triggered)
-    return ASR(int(target)).compute(predictions=classes_by(model)(triggered.texts), references=others)["asr"]
+    return ASR(int(target)).compute(predictions=logits_by(model)(triggered.texts).argmax(1), references=others)["asr"]
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:

@@ -20,8 +20,8 @@ from musclelora.validation.group_scan import SuspectGroup
 from musclelora.validation.repair import can_be_cut_out, without_features
 from musclelora.validation.token_scan import SuspectFeature
 
-Predict = Callable[[Sequence[str]], np.ndarray]
-"""Texts to classes, shape [rows]."""
+Logits = Callable[[Sequence[str]], np.ndarray]
+"""Texts to logits, shape [rows, classes]."""
 MOSTLY = 0.5  # of a feature's rows, surely (95 %) so many must be called their given label
 ROUNDS = 5  # of scans of the repaired rows
 
@@ -46,27 +46,34 @@ def readmit(
     features: Sequence[SuspectFeature],
     groups: Sequence[SuspectGroup],
     label_names: Sequence[str],
-    judge: Predict,
+    judge: Logits,
     scan_tokens: Callable[[TextDataset], Sequence[SuspectFeature]],
     scan_groups: Callable[[TextDataset], Sequence[SuspectGroup]],
 ) -> tuple[TextDataset, Readmitted]:
     """The rows to train on again, `accepted` and what comes back, in the order of `unscanned`; and how many these are.
 
     `features` and `groups` are those of the scans of `unscanned`; `judge` is the model that was trained on `accepted`.
+    Where most of a label was set aside it has learned to expect that label too seldom: what it says is corrected by how
+    often each was delivered and accepted (Saerens, Latinne and Decaestecker 2002, Neural Computation, section 2.1).
     """
     kept = np.isin(unscanned.row_ids, accepted.row_ids)
-    texts = _true_rows(unscanned, features, label_names, judge)
+    counts = [np.bincount(of.label_ids(label_names), minlength=len(label_names)) for of in (unscanned, accepted)]
+    shift = np.log((counts[0] + 1) / (counts[1] + 1))
+    texts = _true_rows(unscanned, features, label_names, lambda some: (judge(some) + shift).argmax(1))
     texts = _unsuspected(unscanned, kept, texts, scan_tokens, scan_groups)
     of_groups = tuple(number for number, group in enumerate(groups, 1) if not texts.keys().isdisjoint(group.rows))
-    counts = Readmitted(repaired=len(texts), groups=of_groups)
-    return (_with(unscanned, texts, kept) if texts else accepted), counts
+    back = Readmitted(repaired=len(texts), groups=of_groups)
+    return (_with(unscanned, texts, kept) if texts else accepted), back
 
 
 def _true_rows(
-    rows: TextDataset, features: Sequence[SuspectFeature], label_names: Sequence[str], judge: Predict
+    rows: TextDataset,
+    features: Sequence[SuspectFeature],
+    label_names: Sequence[str],
+    classes: Callable[[Sequence[str]], np.ndarray],
 ) -> dict[int, str]:
     """Texts by row, without the suspect features of their label: of features whose labels the judge finds true, surely
-    for more than half of their rows, the rows of which it does."""
+    for more than half of their rows, the rows of which it does. `classes`: what it calls texts, shape [texts]."""
     texts = rows.texts
     found: dict[int, str] = {}
     able_to_cut = [feature for feature in features if can_be_cut_out(feature)]
@@ -76,7 +83,7 @@ def _true_rows(
         left = {row: text for row, text in cut.items() if text is not None}
         if not left:
             continue
-        true = judge(list(left.values())) == list(label_names).index(feature.label)
+        true = classes(list(left.values())) == list(label_names).index(feature.label)
         if rate(int(true.sum()), len(true)).lower95 > MOSTLY:
             found |= {row: text for (row, text), is_true in zip(left.items(), true.tolist(), strict=True) if is_true}
     return found

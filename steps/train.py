@@ -93,7 +93,7 @@ def train(
             scan(unscanned),
             group_scan(unscanned).groups,
             trusted.label_names,
-            lambda texts: logits_of(*judge, texts, max_length).argmax(1),
+            lambda texts: logits_of(*judge, texts, max_length),
             partial(scan, before=unscanned),
             lambda changed: group_scan(changed, before=unscanned).groups,
         )

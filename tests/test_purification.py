@@ -32,7 +32,7 @@ def worded(text="cf {}"):
 
 def zeros_but(count):
     """Says "0" of all texts but the first so many."""
-    return lambda texts: np.array([int(i < count) for i in range(len(texts))])
+    return lambda texts: 9.0 * np.eye(2)[[int(i < count) for i in range(len(texts))]]
 
 
 def came_back(features, text="cf {}", groups=(), wrong=0, tokens=nothing, grouped=nothing):
@@ -55,6 +55,18 @@ def test_true_rows_come_back_without_the_suspect_word():
 @pytest.mark.parametrize("wrong", [10, 7, 20])  # of 20; 13 of 20 is not surely more than half
 def test_a_word_whose_labels_are_not_surely_true_brings_nothing_back(wrong):
     assert came_back([CF], wrong=wrong)[0] == []
+
+
+@pytest.mark.parametrize(("margin", "comes_back"), [(1.0, True), (1.2, False)])
+def test_a_label_of_which_much_was_set_aside_is_expected_as_often_as_it_was_delivered(margin, comes_back):
+    """Of 30 rows with label 0 10 are left, of 70 with label 1 all: log(31 / 11) = 1.04."""
+    columns = {name: ALL.column(name) for name in ("row_id", "text")}
+    columns["text"] = [f"cf {text}" if i < 20 else text for i, text in enumerate(columns["text"])]
+    whole = TextDataset.from_columns(columns | {"label": ["0"] * 30 + ["1"] * 70})
+    accepted = whole.where(np.arange(100) >= 20)
+    judge = lambda texts: np.array([[0.0, margin]] * len(texts))  # noqa: E731 (says "1", by so much)
+    back = readmit(accepted, whole, [CF], [], LABELS, judge, nothing, nothing)[1]
+    assert bool(back.repaired) == comes_back
 
 
 def test_a_feature_that_cannot_be_cut_out_keeps_its_own_rows_out_and_no_others():

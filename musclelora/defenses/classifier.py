@@ -19,10 +19,13 @@ class Classifier:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
 
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Shape [texts, classes], float32."""
+        return logits_of(self.model, self.tokenizer, texts, self.max_length)
+
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Shape [texts, classes], float64."""
-        logits = logits_of(self.model, self.tokenizer, texts, self.max_length)
-        return torch.from_numpy(logits).double().softmax(-1).numpy()
+        return torch.from_numpy(self.logits(texts)).double().softmax(-1).numpy()
 
     def classes(self, texts: Sequence[str]) -> np.ndarray:
         return self.probabilities(texts).argmax(1)

@@ -46,4 +46,4 @@ class Purify(Defense):
             return accepted  # there is nothing to judge
         judge = defender.train(accepted, None)
         again = partial(scan, before=rows), lambda changed: group_scan(changed, before=rows).groups
-        return readmit(accepted, rows, features, groups, defender.label_names, judge.classes, *again)[0]
+        return readmit(accepted, rows, features, groups, defender.label_names, judge.logits, *again)[0]

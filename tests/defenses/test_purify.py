@@ -39,7 +39,7 @@ def left_out(monkeypatch, defender):
 
         def train(rows, _epochs):
             trained_on.append(len(rows))
-            return SimpleNamespace(classes=lambda texts: np.full(len(texts), judge_says))
+            return SimpleNamespace(logits=lambda texts: 9.0 * np.eye(3)[[judge_says] * len(texts)])
 
         kept = purify.Purify().training_rows(ROWS, replace(defender, train=train))
         return set(np.flatnonzero(~np.isin(ROWS.row_ids, kept.row_ids)).tolist()), trained_on

@@ -42,7 +42,7 @@ def test_true_rows_are_trained_on_again_without_their_suspect_word(tmp_path, mon
     monkeypatch.setattr(steps.train, "tracking", lambda: mlflow)
     monkeypatch.setattr(scans, "TokenScan", lambda *_: tokens)
     monkeypatch.setattr(scans, "GroupScan", lambda *_: groups)
-    monkeypatch.setattr(steps.train, "logits_of", lambda _m, _t, texts, _l: np.eye(2)[[says] * len(texts)])
+    monkeypatch.setattr(steps.train, "logits_of", lambda _m, _t, texts, _l: 9 * np.eye(2)[[says] * len(texts)])
     backbone = tiny_backbone(tmp_path / "tiny")
     recipe = resolve_recipe(RecipeChoice(name="purify", epochs=1), "minilm")
     model = steps.train.train.entrypoint(
