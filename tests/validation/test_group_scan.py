@@ -329,7 +329,7 @@ def test_a_drill_goes_through_the_group_scan_too():
 
 def test_the_same_rows_are_scanned_once_and_other_rows_or_settings_anew(monkeypatch, tmp_path):
     scanned = []
-    monkeypatch.setattr(GroupScan, "_scan", lambda _, rows: scanned.append(len(rows)) or GroupScanResult((), ()))
+    monkeypatch.setattr(GroupScan, "_scan", lambda *of: scanned.append(len(of[1])) or GroupScanResult((), ()))
     encoder, trusted = tiny_backbone(tmp_path / "tiny"), trusted_rows()
 
     def scan(number_of_rows, seed):
