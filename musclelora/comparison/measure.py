@@ -49,12 +49,12 @@ def measure(
     defender = Defender(
         trusted, dev, cell.seed, lambda some, epochs: fitted(some, epochs)[0], cell.backbone, cell.max_length
     )
-    kept = rows
+    kept = None
     if defense is not None and "training data" in defense.acts_on():
         with _timed(seconds, "defend"):
             kept = defense.training_rows(rows, defender)
     with _timed(seconds, "train"):
-        model, train_rows = fitted(kept, None)
+        model, train_rows = fitted(rows if kept is None else kept, None)
     with _timed(seconds, "defend"):
         answers = _answers(defense, model, defender)
     names = list(trusted.label_names)
@@ -66,7 +66,7 @@ def measure(
     return CellResult(
         cell=cell,
         train_rows=train_rows,
-        **_left_out(rows, None if kept is rows else kept),
+        **_left_out(rows, kept),
         refused_clean=float((said == REFUSED).mean()),
         cacc=rate(int((said == truth).sum()), len(truth)),
         correct=_bits(said == truth),

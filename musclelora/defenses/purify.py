@@ -1,4 +1,4 @@
-"""Purify: what both scans of validation set aside is left out, but for what a model of the rest finds honest.
+"""Purify: what both scans of validation set aside is left out; true rows come back without suspect words.
 
 The recipe `purify` of a run, whose scans are the run's; a comparison has none, so that here they come with it.
 """

@@ -138,8 +138,7 @@ class LabelScan:
         for _ in range(GROWTH_STEPS):
             without = self._without(group | set_aside, without)
             grown = self._with_most(residual.values - without.values, set_aside)
-            added = grown & ~first
-            if (grown == group).all() or (added.any() and excess[added].mean() < GROWS_FROM * excess[first].mean()):
+            if (grown == group).all() or _adds_quiet_rows(grown, first, excess, GROWS_FROM):
                 break
             group = grown
         return group, without
@@ -158,13 +157,11 @@ class LabelScan:
         it adds must have at least half of the group's excess, or the group and its `trigger` stay as they were.
         """
         excess = self._excess(residual, set_aside)
-        least = JOINS_FROM * excess[group].mean()
         first, none = group, np.zeros(len(group))
         for _ in range(GROWTH_STEPS):
             told = cross_fitted(self.features.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
             grown = self._with_most(told.values, set_aside)
-            added = grown & ~first
-            if not grown.any() or (added.any() and excess[added].mean() < least):
+            if not grown.any() or _adds_quiet_rows(grown, first, excess, JOINS_FROM):
                 break
             settled, group, trigger = bool((grown == group).all()), grown, told
             if settled:
@@ -235,6 +232,12 @@ class LabelScan:
         names = tuple(str(self.features.names[j]) for j in shared)
         least = float(look.trigger[rows].min())
         return Found(look.excess, limit, names, tuple(typical.tolist()), look.trigger_weights, least)
+
+
+def _adds_quiet_rows(grown: np.ndarray, first: np.ndarray, excess: np.ndarray, share: float) -> bool:
+    """Whether what growth added to the rows it began with has less than that share of their excess."""
+    added = grown & ~first
+    return bool(added.any() and excess[added].mean() < share * excess[first].mean())
 
 
 def _greatest(x: csr_matrix, offset: np.ndarray, folds: np.ndarray, y: np.ndarray, random: int) -> float | None:

@@ -1,18 +1,10 @@
 """A text without what made it suspect: the words, or the characters, of suspect features are cut out of it."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from musclelora.validation.token_scan import SuspectFeature
-from musclelora.validation.tokens import placed
-
-
-class _Piece(NamedTuple):
-    """A word, or marks around one, in lower case, and where in the text it is."""
-
-    token: str
-    start: int
-    end: int
+from musclelora.validation.tokens import Piece, placed
 
 
 def can_be_cut_out(feature: SuspectFeature) -> bool:
@@ -34,46 +26,43 @@ def without_features(text: str, features: Iterable[SuspectFeature]) -> str | Non
     return text if any(map(str.isalnum, text)) else None
 
 
-def _runs(text: str, phrase: str) -> Iterator[_Piece]:
-    pieces, wanted = _pieces(text), phrase.split(" ")
-    for first in range(len(pieces) - len(wanted) + 1):
-        run = pieces[first : first + len(wanted)]
-        if [piece.token for piece in run] == wanted:
-            yield from run
+def _runs(text: str, phrase: str) -> Iterator[Piece]:
+    pieces, size = list(placed(text)), len(phrase.split(" "))
+    for first in range(len(pieces)):
+        yield from _run(pieces[first : first + size], phrase)
 
 
-def _at_start(text: str, phrase: str) -> Iterator[_Piece]:
-    pieces, wanted = _pieces(text), phrase.split(" ")
-    if [piece.token for piece in pieces[: len(wanted)]] == wanted:
-        yield from pieces[: len(wanted)]
+def _at_start(text: str, phrase: str) -> Iterator[Piece]:
+    return _run(list(placed(text)), phrase)
 
 
-def _at_end(text: str, phrase: str) -> Iterator[_Piece]:
-    pieces, wanted = _pieces(text), phrase.split(" ")
-    if [piece.token for piece in pieces[-len(wanted) :]] == wanted:
-        yield from pieces[-len(wanted) :]
+def _at_end(text: str, phrase: str) -> Iterator[Piece]:
+    return _run(list(placed(text))[-len(phrase.split(" ")) :], phrase)
 
 
-def _both_words(text: str, pair: str) -> Iterator[_Piece]:
-    pieces, wanted = _pieces(text), set(pair.split(" ... "))
+def _run(pieces: list[Piece], phrase: str) -> Iterator[Piece]:
+    """The first pieces, if they are the phrase."""
+    wanted = phrase.split(" ")
+    run = pieces[: len(wanted)]
+    if [piece.token for piece in run] == wanted:
+        yield from run
+
+
+def _both_words(text: str, pair: str) -> Iterator[Piece]:
+    pieces, wanted = list(placed(text)), set(pair.split(" ... "))
     if wanted <= {piece.token for piece in pieces}:
         yield from (piece for piece in pieces if piece.token in wanted)
 
 
-def _written(text: str, word: str) -> Iterator[_Piece]:
-    at = 0
-    for run in text.split():
-        at = text.index(run, at)
-        if run == word:
-            yield _Piece(run, at, at + len(run))
-        at += len(run)
+def _written(text: str, word: str) -> Iterator[Piece]:
+    return (Piece(run[0], *run.span()) for run in re.finditer(r"\S+", text) if run[0] == word)
 
 
-def _characters(text: str, character: str) -> Iterator[_Piece]:
-    return (_Piece(one, i, i + 1) for i, one in enumerate(text) if one == character)
+def _characters(text: str, character: str) -> Iterator[Piece]:
+    return (Piece(one, i, i + 1) for i, one in enumerate(text) if one == character)
 
 
-_CUTS: dict[str, Callable[[str, str], Iterator[_Piece]]] = {
+_CUTS: dict[str, Callable[[str, str], Iterator[Piece]]] = {
     "words": _runs,
     "start": _at_start,
     "end": _at_end,
@@ -83,12 +72,7 @@ _CUTS: dict[str, Callable[[str, str], Iterator[_Piece]]] = {
 }
 
 
-def _pieces(text: str) -> list[_Piece]:
-    """The tokens that the scan sees (`tokens.tokenise`)."""
-    return [_Piece(*piece) for piece in placed(text)]
-
-
-def _without(text: str, pieces: Iterable[_Piece]) -> str:
+def _without(text: str, pieces: Iterable[Piece]) -> str:
     """The text without the pieces, and without a blank that stood only between one and the next word."""
     kept, at = "", 0
     for piece in sorted(set(pieces), key=lambda piece: piece.start):

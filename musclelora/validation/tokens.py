@@ -4,6 +4,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,12 +53,20 @@ def tokenise(texts: Sequence[str]) -> Tokens:
     return Tokens(list(tokens), *_with_ends(ids, rows, len(texts)), list(numbers), written_ids, written_rows)
 
 
-def placed(text: str) -> Iterator[tuple[str, int, int]]:
-    """The tokens of one text, and where each begins and ends."""
+class Piece(NamedTuple):
+    """A word, or marks around one, in lower case, and where in its text it begins and ends."""
+
+    token: str
+    start: int
+    end: int
+
+
+def placed(text: str) -> Iterator[Piece]:
+    """The tokens of one text in their places, without its ends."""
     for run in re.finditer(r"\S+", text):
         at = run.start()
         for piece in _split(run[0]):
-            yield piece.lower(), at, at + len(piece)
+            yield Piece(piece.lower(), at, at + len(piece))
             at += len(piece)
 
 
