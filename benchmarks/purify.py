@@ -61,8 +61,8 @@ def measure(
     accepted = rows.where(~found.masks(len(rows))["both"])
     model = trained(bench, accepted, seed)
     of_trusted = KeptTrustedModel(encoder, trusted)
-    scans = partial(of_trusted.features, draw=seed), partial(of_trusted.groups, draw=seed)
-    kept, back = readmit(accepted, rows, found.features, found.groups, names, logits_by(model), *scans)
+    scans = partial(of_trusted.features, draw=seed), partial(of_trusted.grouped, draw=seed)
+    kept, back = readmit(accepted, rows, found.features, found.grouped, names, logits_by(model), *scans)
     if len(kept) > len(accepted) or recipe != UNDEFENDED:
         model = trained(bench, kept, seed, recipe, trusted)
     undefended = trained(bench, bench.rows(f"{name}/train.csv") if name in ATTACKS else rows, seed)

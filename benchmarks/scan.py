@@ -35,7 +35,7 @@ from musclelora.training.recipes import Contrastive
 from musclelora.validation import features, group_scan, label_scan, text_residual, token_scan
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.engine import LOCAL, Engine
-from musclelora.validation.group_scan import SuspectGroup, scan_groups
+from musclelora.validation.group_scan import GroupScanResult, scan_groups
 from musclelora.validation.token_scan import SuspectFeature, scan_tokens
 from musclelora.validation.trusted_model import TrustedModel
 
@@ -66,23 +66,23 @@ class KeptTrustedModel(TrustedModel):
         labels, expected = rows.label_ids(self.label_names), self.calibrated(rows)
         return scan_tokens(rows.texts, labels, expected, self.label_names, seed=draw, said=self.said)
 
-    def groups(self, rows: TextDataset, draw: int) -> list[SuspectGroup]:
+    def grouped(self, rows: TextDataset, draw: int) -> GroupScanResult:
         """The group scan that does."""
         labels, expected = rows.label_ids(self.label_names), self.calibrated(rows)
-        return list(scan_groups(rows.texts, labels, expected, self.label_names, GroupScanConfig(), draw).groups)
+        return scan_groups(rows.texts, labels, expected, self.label_names, GroupScanConfig(), draw)
 
 
 class Scanned(Frozen):
     """What both scans found in one set, and their CPU seconds."""
 
-    groups: list[SuspectGroup]
+    grouped: GroupScanResult
     features: list[SuspectFeature]
     cpu_seconds: dict[str, float]
 
     def masks(self, rows: int) -> dict[str, np.ndarray]:
         """Rows set aside by each scan and by both, bool, shape [rows]."""
         group, token = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
-        for mask, found in ((group, self.groups), (token, self.features)):
+        for mask, found in ((group, self.grouped.groups), (token, self.features)):
             for one in found:
                 mask[list(one.rows)] = True
         return {"group": group, "token": token, "both": group | token}
@@ -104,13 +104,13 @@ def scanned(
     rows, model = training_rows(bench, name), KeptTrustedModel(encoder, trusted, encoded)
     model.calibrated(rows)  # all is read before the clock starts
     started = time.process_time()
-    groups = model.groups(rows, draw)
-    grouped = time.process_time()
+    grouped = model.grouped(rows, draw)
+    between = time.process_time()
     tokens = model.features(rows, draw)
     found = Scanned(
-        groups=groups,
+        grouped=grouped,
         features=tokens,
-        cpu_seconds={"group": round(grouped - started, 1), "token": round(time.process_time() - grouped, 1)},
+        cpu_seconds={"group": round(between - started, 1), "token": round(time.process_time() - between, 1)},
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(found.model_dump_json(), encoding="utf-8")
@@ -140,7 +140,9 @@ def measure(bench: Bench, name: str, encoder: Backbone, draw: int, encoded: int 
         **{scan: figures(masks[scan]) for scan in SCANS},
         "top_features": [feature.name for feature in found.features[:5]],
         "cpu_seconds": found.cpu_seconds,
-        "groups": [{"label": g.label, "excess": g.excess, "limit": g.limit, "shared": g.shared} for g in found.groups],
+        "groups": [
+            {"label": g.label, "excess": g.excess, "limit": g.limit, "shared": g.shared} for g in found.grouped.groups
+        ],
     }
 
 

@@ -16,7 +16,7 @@ from musclelora.evaluation.intervals import rate
 from musclelora.training.defended_model import Readmitted
 from musclelora.training.recipes import PURIFY
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.group_scan import SuspectGroup
+from musclelora.validation.group_scan import GroupScanResult
 from musclelora.validation.repair import can_be_cut_out, without_features
 from musclelora.validation.token_scan import SuspectFeature
 
@@ -44,15 +44,15 @@ def readmit(
     accepted: TextDataset,
     unscanned: TextDataset,
     features: Sequence[SuspectFeature],
-    groups: Sequence[SuspectGroup],
+    grouped: GroupScanResult,
     label_names: Sequence[str],
     judge: Logits,
     scan_tokens: Callable[[TextDataset], Sequence[SuspectFeature]],
-    scan_groups: Callable[[TextDataset], Sequence[SuspectGroup]],
+    scan_groups: Callable[[TextDataset], GroupScanResult],
 ) -> tuple[TextDataset, Readmitted]:
     """The rows to train on again, `accepted` and what comes back, in the order of `unscanned`; and how many these are.
 
-    `features` and `groups` are those of the scans of `unscanned`; `judge` is the model that was trained on `accepted`.
+    `features` and `grouped` are what the scans say of `unscanned`; `judge` is the model that was trained on `accepted`.
     Where most of a label was set aside it has learned to expect that label too seldom: what it says is corrected by how
     often each was delivered and accepted (Saerens, Latinne and Decaestecker 2002, Neural Computation, section 2.1).
     """
@@ -60,8 +60,10 @@ def readmit(
     counts = [np.bincount(of.label_ids(label_names), minlength=len(label_names)) for of in (unscanned, accepted)]
     shift = np.log((counts[0] + 1) / (counts[1] + 1))
     texts = _true_rows(unscanned, features, label_names, lambda some: (judge(some) + shift).argmax(1))
-    texts = _unsuspected(unscanned, kept, texts, scan_tokens, scan_groups)
-    of_groups = tuple(number for number, group in enumerate(groups, 1) if not texts.keys().isdisjoint(group.rows))
+    texts = _unsuspected(unscanned, kept, texts, scan_tokens, scan_groups, grouped.not_scanned)
+    of_groups = tuple(
+        number for number, group in enumerate(grouped.groups, 1) if not texts.keys().isdisjoint(group.rows)
+    )
     back = Readmitted(repaired=len(texts), groups=of_groups)
     return (_with(unscanned, texts, kept) if texts else accepted), back
 
@@ -94,13 +96,16 @@ def _unsuspected(
     kept: np.ndarray,
     texts: dict[int, str],
     scan_tokens: Callable[[TextDataset], Sequence[SuspectFeature]],
-    scan_groups: Callable[[TextDataset], Sequence[SuspectGroup]],
+    scan_groups: Callable[[TextDataset], GroupScanResult],
+    never_scanned: Sequence[str],
 ) -> dict[int, str]:
     """The texts in which no scan finds anything any more, beside the `kept` rows.
 
     A trigger can have parts that the first scan cleared beside its strongest one: what the token scan finds now is cut
-    out too. What the group scan finds stays out. None comes back where that does not end.
+    out too. What the group scan finds stays out, and rows of a label that has too few rows for it now, but is not among
+    those `never_scanned`. None comes back where that does not end.
     """
+    labels = rows.labels
     for _ in range(ROUNDS):
         if not texts:
             return {}
@@ -113,10 +118,12 @@ def _unsuspected(
         left = {row: without_features(text, features[row]) if row in features else text for row, text in texts.items()}
         if left == texts:
             try:
-                grouped = {places[place] for group in scan_groups(tried) for place in group.rows}
+                now = scan_groups(tried)
             except DataError:  # too few rows are left for that scan: what cannot be scanned stays out
                 return {}
-            left = {row: text for row, text in texts.items() if row not in grouped}
+            grouped = {places[place] for group in now.groups for place in group.rows}
+            unseen = set(now.not_scanned) - set(never_scanned)
+            left = {row: text for row, text in texts.items() if row not in grouped and labels[row] not in unseen}
             if left == texts:
                 return texts
         texts = {row: text for row, text in left.items() if text is not None}

@@ -91,11 +91,11 @@ def train(
             rows,
             unscanned,
             scan(unscanned),
-            group_scan(unscanned).groups,
+            group_scan(unscanned),
             trusted.label_names,
             lambda texts: logits_of(*judge, texts, max_length),
             partial(scan, before=unscanned),
-            lambda changed: group_scan(changed, before=unscanned).groups,
+            partial(group_scan, before=unscanned),
         )
         if len(again) > len(rows):
             announce(

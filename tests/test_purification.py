@@ -8,7 +8,7 @@ from musclelora.errors import ConfigError, DataError
 from musclelora.purification import ROUNDS, check_scans, readmit
 from musclelora.training.defended_model import Readmitted
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
-from musclelora.validation.group_scan import SuspectGroup
+from musclelora.validation.group_scan import GroupScanResult, SuspectGroup
 from musclelora.validation.token_scan import SuspectFeature
 from tests.tiny import rows
 
@@ -20,6 +20,10 @@ CF = SuspectFeature("words", "cf", "0", 9.0, 4.0, 50.0, 1.0, 0.5, 20, tuple(rang
 
 def nothing(_rows):
     return []
+
+
+def no_group(_rows):
+    return GroupScanResult((), ())
 
 
 def worded(text="cf {}"):
@@ -35,10 +39,11 @@ def zeros_but(count):
     return lambda texts: 9.0 * np.eye(2)[[int(i < count) for i in range(len(texts))]]
 
 
-def came_back(features, text="cf {}", groups=(), wrong=0, tokens=nothing, grouped=nothing):
+def came_back(features, text="cf {}", groups=(), wrong=0, tokens=nothing, grouped=no_group, unread=()):
     """Numbers of the first 20 rows that come back, their texts, and the count."""
     whole, accepted = worded(text)
-    trained_on, back = readmit(accepted, whole, features, groups, LABELS, zeros_but(wrong), tokens, grouped)
+    first = GroupScanResult(tuple(groups), unread)
+    trained_on, back = readmit(accepted, whole, features, first, LABELS, zeros_but(wrong), tokens, grouped)
     assert trained_on.row_ids[back.repaired :] == accepted.row_ids
     assert (trained_on is accepted) == (not back.repaired)
     numbers = [int(row_id.removeprefix("train/")) for row_id in trained_on.row_ids[: back.repaired]]
@@ -65,7 +70,7 @@ def test_a_label_of_which_much_was_set_aside_is_expected_as_often_as_it_was_deli
     whole = TextDataset.from_columns(columns | {"label": ["0"] * 30 + ["1"] * 70})
     accepted = whole.where(np.arange(100) >= 20)
     judge = lambda texts: np.array([[0.0, margin]] * len(texts))  # noqa: E731 (says "1", by so much)
-    back = readmit(accepted, whole, [CF], [], LABELS, judge, nothing, nothing)[1]
+    back = readmit(accepted, whole, [CF], no_group(whole), LABELS, judge, nothing, no_group)[1]
     assert bool(back.repaired) == comes_back
 
 
@@ -82,7 +87,7 @@ def test_no_row_of_a_group_comes_back_for_its_true_label_alone():
 def test_rows_that_neither_scan_suspects_stay_out():
     whole, accepted = worded()
     fewer = accepted.where(np.arange(80) != 50)  # set aside for another reason
-    trained_on, _ = readmit(fewer, whole, [CF], [], LABELS, zeros_but(0), nothing, nothing)
+    trained_on, _ = readmit(fewer, whole, [CF], no_group(whole), LABELS, zeros_but(0), nothing, no_group)
     assert "train/70" not in trained_on.row_ids
     assert len(trained_on) == 99
 
@@ -123,10 +128,16 @@ def test_what_a_further_scan_finds_and_cannot_be_cut_out_stays_out():
 
 
 def test_what_the_group_scan_finds_once_the_words_are_out_stays_out():
-    scans = iter([[SuspectGroup("0", 1.0, 0.8, (), (0, 1, 60), ())], []])
+    group = SuspectGroup("0", 1.0, 0.8, (), (0, 1, 60), ())
+    scans = iter([GroupScanResult((group,), ()), GroupScanResult((), ())])
     asked = []
     assert came_back([CF], grouped=lambda rows: asked.append(rows) or next(scans))[0] == list(range(2, 20))
     assert [len(rows) for rows in asked] == [100, 98]
+
+
+@pytest.mark.parametrize(("unread", "comes_back"), [((), 0), (("0",), 20)])
+def test_rows_of_a_label_that_became_too_rare_for_the_group_scan_stay_out(unread, comes_back):
+    assert len(came_back([CF], grouped=lambda _rows: GroupScanResult((), ("0",)), unread=unread)[0]) == comes_back
 
 
 def test_what_cannot_be_scanned_again_stays_out():

@@ -38,12 +38,12 @@ class Purify(Defense):
         scan = TokenScan(encoder, trusted, length, seed=seed)
         features = scan(rows)
         group_scan = GroupScan(encoder, trusted, length, Contrastive(), config, seed)
-        groups = group_scan(rows).groups
+        grouped = group_scan(rows)
         out = np.zeros(len(rows), dtype=bool)
-        out[[row for found in (features, groups) for one in found for row in one.rows]] = True
+        out[[row for found in (features, grouped.groups) for one in found for row in one.rows]] = True
         accepted = kept_rows(rows, out, self.name)
         if not features:
             return accepted  # there is nothing to judge
         judge = defender.train(accepted, None)
-        again = partial(scan, before=rows), lambda changed: group_scan(changed, before=rows).groups
-        return readmit(accepted, rows, features, groups, defender.label_names, judge.logits, *again)[0]
+        again = partial(scan, before=rows), partial(group_scan, before=rows)
+        return readmit(accepted, rows, features, grouped, defender.label_names, judge.logits, *again)[0]
