@@ -22,7 +22,7 @@ from musclelora.validation.token_scan import SuspectFeature
 
 Logits = Callable[[Sequence[str]], np.ndarray]
 """Texts to logits, shape [rows, classes]."""
-MOSTLY = 0.5  # of a feature's rows, surely (95 %) so many must be called their given label
+MOSTLY = 0.75  # of a feature's rows, so many must surely (95 %) have true labels
 ROUNDS = 5  # of scans of the repaired rows
 
 
@@ -59,7 +59,7 @@ def readmit(
     kept = np.isin(unscanned.row_ids, accepted.row_ids)
     counts = [np.bincount(of.label_ids(label_names), minlength=len(label_names)) for of in (unscanned, accepted)]
     shift = np.log((counts[0] + 1) / (counts[1] + 1))
-    texts = _true_rows(unscanned, features, label_names, lambda some: (judge(some) + shift).argmax(1))
+    texts = _true_rows(unscanned, accepted, features, label_names, lambda some: (judge(some) + shift).argmax(1))
     texts = _unsuspected(unscanned, kept, texts, scan_tokens, scan_groups, grouped.not_scanned)
     of_groups = tuple(
         number for number, group in enumerate(grouped.groups, 1) if not texts.keys().isdisjoint(group.rows)
@@ -70,25 +70,46 @@ def readmit(
 
 def _true_rows(
     rows: TextDataset,
+    accepted: TextDataset,
     features: Sequence[SuspectFeature],
     label_names: Sequence[str],
     classes: Callable[[Sequence[str]], np.ndarray],
 ) -> dict[int, str]:
-    """Texts by row, without the suspect features of their label: of features whose labels the judge finds true, surely
-    for more than half of their rows, the rows of which it does. `classes`: what it calls texts, shape [texts]."""
+    """Texts by row, without the suspect features of their label: of features whose rows surely (95 %) have mostly true
+    labels, the rows that the judge calls by theirs. `classes`: what it calls texts, shape [texts]."""
     texts = rows.texts
     found: dict[int, str] = {}
     able_to_cut = [feature for feature in features if can_be_cut_out(feature)]
+    if not able_to_cut:
+        return found
+    given, called = accepted.label_ids(label_names), classes(accepted.texts)
     for feature in able_to_cut:
         of_label = [one for one in able_to_cut if one.label == feature.label]
         cut = {row: without_features(texts[row], of_label) for row in feature.rows}
         left = {row: text for row, text in cut.items() if text is not None}
         if not left:
             continue
-        true = classes(list(left.values())) == list(label_names).index(feature.label)
-        if rate(int(true.sum()), len(true)).lower95 > MOSTLY:
+        label = list(label_names).index(feature.label)
+        true = classes(list(left.values())) == label
+        if share_with_true_label(true, called == label, given == label) > MOSTLY:
             found |= {row: text for (row, text), is_true in zip(left.items(), true.tolist(), strict=True) if is_true}
     return found
+
+
+def share_with_true_label(called: np.ndarray, accepted_called: np.ndarray, accepted_given: np.ndarray) -> float:
+    """Lower 95 % bound of the share of rows that truly have a label, up to 1 and negative where few do.
+
+    `called`, bool [rows]: whether the judge calls each by it; of accepted rows, whether it does and whether that is
+    their label. It errs in both directions: how often, the accepted rows tell (Rogan and Gladen 1978, American Journal
+    of Epidemiology 107). It has learned from these and errs less there than elsewhere, which only draws the share of a
+    feature's rows towards one half. -inf where it cannot tell the label from others.
+    """
+    if accepted_given.all() or not accepted_given.any():
+        return -np.inf
+    hits, false_calls = accepted_called[accepted_given].mean(), accepted_called[~accepted_given].mean()
+    if hits <= false_calls:
+        return -np.inf
+    return float(min(1.0, (rate(int(called.sum()), len(called)).lower95 - false_calls) / (hits - false_calls)))
 
 
 def _unsuspected(

@@ -5,7 +5,7 @@ import pytest
 
 from musclelora.data.records import TextDataset
 from musclelora.errors import ConfigError, DataError
-from musclelora.purification import ROUNDS, check_scans, readmit
+from musclelora.purification import ROUNDS, check_scans, readmit, share_with_true_label
 from musclelora.training.defended_model import Readmitted
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
 from musclelora.validation.group_scan import GroupScanResult, SuspectGroup
@@ -27,23 +27,29 @@ def no_group(_rows):
 
 
 def worded(text="cf {}"):
-    """All rows are of one label; the first 20 have a suspect word, and are set aside."""
+    """60 rows of "0", 40 of "1"; the first 20 have a suspect word, and are set aside."""
     columns = {name: ALL.column(name) for name in ("row_id", "text", "label")}
     columns["text"] = [text.format(was) if i < 20 else was for i, was in enumerate(columns["text"])]
-    whole = TextDataset.from_columns(columns | {"label": ["0"] * 100})
+    whole = TextDataset.from_columns(columns | {"label": ["0"] * 60 + ["1"] * 40})
     return whole, whole.where(np.arange(100) >= 20)
 
 
-def zeros_but(count):
-    """Says "0" of all texts but the first so many."""
-    return lambda texts: 9.0 * np.eye(2)[[int(i < count) for i in range(len(texts))]]
+def wrong_of(*numbers):
+    """A judge that calls all but these rows by their label; a text it does not know, "0"."""
+    places = {text: i for i, text in enumerate(ALL.texts)}
+
+    def says_one(text):
+        place = places.get(text, 0)
+        return (place >= 60) != (place in numbers)
+
+    return lambda texts: 9.0 * np.eye(2)[[int(says_one(text)) for text in texts]]
 
 
-def came_back(features, text="cf {}", groups=(), wrong=0, tokens=nothing, grouped=no_group, unread=()):
+def came_back(features, text="cf {}", groups=(), wrong=(), tokens=nothing, grouped=no_group, unread=()):
     """Numbers of the first 20 rows that come back, their texts, and the count."""
     whole, accepted = worded(text)
     first = GroupScanResult(tuple(groups), unread)
-    trained_on, back = readmit(accepted, whole, features, first, LABELS, zeros_but(wrong), tokens, grouped)
+    trained_on, back = readmit(accepted, whole, features, first, LABELS, wrong_of(*wrong), tokens, grouped)
     assert trained_on.row_ids[back.repaired :] == accepted.row_ids
     assert (trained_on is accepted) == (not back.repaired)
     numbers = [int(row_id.removeprefix("train/")) for row_id in trained_on.row_ids[: back.repaired]]
@@ -51,15 +57,45 @@ def came_back(features, text="cf {}", groups=(), wrong=0, tokens=nothing, groupe
 
 
 def test_true_rows_come_back_without_the_suspect_word():
-    numbers, texts, back = came_back([CF], wrong=3)
-    assert numbers == list(range(3, 20))
-    assert texts == ALL.texts[3:20]
-    assert back == Readmitted(repaired=17, groups=())
+    numbers, texts, back = came_back([CF], wrong=[0])
+    assert numbers == list(range(1, 20))
+    assert texts == ALL.texts[1:20]
+    assert back == Readmitted(repaired=19, groups=())
 
 
-@pytest.mark.parametrize("wrong", [10, 7, 20])  # of 20; 13 of 20 is not surely more than half
-def test_a_word_whose_labels_are_not_surely_true_brings_nothing_back(wrong):
-    assert came_back([CF], wrong=wrong)[0] == []
+@pytest.mark.parametrize("wrong", [2, 10, 20])  # of 20; 18 of 20 are not surely three quarters
+def test_a_word_whose_labels_are_not_surely_mostly_true_brings_nothing_back(wrong):
+    assert came_back([CF], wrong=range(wrong))[0] == []
+
+
+def test_what_the_judge_gets_wrong_of_accepted_rows_is_reckoned_with():
+    """It calls 16 of the word's 20 rows by their label, and no more of the accepted ones: 8 in 10."""
+    as_weak = [*range(4), *range(20, 28)]
+    assert came_back([CF], wrong=as_weak)[0] == []  # surely 60 % are called so: 60 / 80 is not above three quarters
+    assert came_back([CF], wrong=[*as_weak, 28])[0] == list(range(4, 20))
+    assert came_back([CF], wrong=[*as_weak, 28, *range(60, 75)])[0] == []  # now it says "0" too readily
+
+
+@pytest.mark.parametrize(
+    ("called", "hits", "false_calls", "share"),
+    [
+        (116, 0.84, 0.29, 0.4172),  # beta.ppf(0.05, 116, 85) = 0.5195
+        (200, 0.84, 0.29, 1.0),
+        (200, 1.0, 0.0, 0.9851),  # 0.05 ** (1 / 200)
+        (0, 0.84, 0.29, -0.5273),
+        (200, 0.3, 0.3, -np.inf),
+        (200, 0.2, 0.8, -np.inf),
+    ],
+)
+def test_the_share_with_a_true_label(called, hits, false_calls, share):
+    given = np.arange(200) < 100
+    accepted = np.concatenate([np.arange(100) < 100 * hits, np.arange(100) < 100 * false_calls])
+    assert share_with_true_label(np.arange(200) < called, accepted, given) == pytest.approx(share, abs=1e-4)
+
+
+@pytest.mark.parametrize("given", [np.ones(50, bool), np.zeros(50, bool)])
+def test_no_share_is_known_where_accepted_rows_have_one_label(given):
+    assert share_with_true_label(np.ones(50, bool), given, given) == -np.inf
 
 
 @pytest.mark.parametrize(("margin", "comes_back"), [(1.0, True), (1.2, False)])
@@ -69,7 +105,8 @@ def test_a_label_of_which_much_was_set_aside_is_expected_as_often_as_it_was_deli
     columns["text"] = [f"cf {text}" if i < 20 else text for i, text in enumerate(columns["text"])]
     whole = TextDataset.from_columns(columns | {"label": ["0"] * 30 + ["1"] * 70})
     accepted = whole.where(np.arange(100) >= 20)
-    judge = lambda texts: np.array([[0.0, margin]] * len(texts))  # noqa: E731 (says "1", by so much)
+    ones = set(whole.texts[30:])
+    judge = lambda texts: np.array([[0.0, 9.0 if text in ones else margin] for text in texts])  # noqa: E731
     back = readmit(accepted, whole, [CF], no_group(whole), LABELS, judge, nothing, no_group)[1]
     assert bool(back.repaired) == comes_back
 
@@ -87,7 +124,7 @@ def test_no_row_of_a_group_comes_back_for_its_true_label_alone():
 def test_rows_that_neither_scan_suspects_stay_out():
     whole, accepted = worded()
     fewer = accepted.where(np.arange(80) != 50)  # set aside for another reason
-    trained_on, _ = readmit(fewer, whole, [CF], no_group(whole), LABELS, zeros_but(0), nothing, no_group)
+    trained_on, _ = readmit(fewer, whole, [CF], no_group(whole), LABELS, wrong_of(), nothing, no_group)
     assert "train/70" not in trained_on.row_ids
     assert len(trained_on) == 99
 

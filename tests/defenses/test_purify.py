@@ -13,9 +13,9 @@ from tests.defenses.conftest import three_labels
 
 ROWS = three_labels(300, "train")
 ONES = tuple(i for i in range(300) if ROWS.labels[i] == "1")
-WORDS, GROUPED = ONES[:10], ONES[5:40]  # five rows have a suspect word and are in the group as well
+WORDS, GROUPED = ONES[:20], ONES[15:50]  # five rows have a suspect word and are in the group as well
 GROUP = SuspectGroup("1", 1.0, 0.8, (), GROUPED, GROUPED)
-FEATURE = SuspectFeature("words", "cf", "1", 9.0, 4.0, 50.0, 1.0, 0.5, 10, WORDS)
+FEATURE = SuspectFeature("words", "cf", "1", 9.0, 4.0, 50.0, 1.0, 0.5, 20, WORDS)
 
 
 def scanned(_rows, before=None):
@@ -30,16 +30,19 @@ def grouped(groups):
 
 @pytest.fixture
 def left_out(monkeypatch, defender):
-    """Runs the defence on what the scans are said to have found; the judge calls all rows one class."""
+    """Runs the defence on what the scans are said to have found; the judge calls rows with a suspect word one class,
+    all others by their label."""
 
     def run(groups, judge_says, features=scanned):
         monkeypatch.setattr(purify, "TokenScan", lambda *_, **__: features)
         monkeypatch.setattr(purify, "GroupScan", lambda *_: grouped(tuple(groups)))
         trained_on = []
+        classes = dict(zip(ROWS.texts, ROWS.label_ids(("0", "1", "2")), strict=True))
+        classes |= {ROWS.texts[row]: judge_says for row in WORDS}
 
         def train(rows, _epochs):
             trained_on.append(len(rows))
-            return SimpleNamespace(logits=lambda texts: 9.0 * np.eye(3)[[judge_says] * len(texts)])
+            return SimpleNamespace(logits=lambda texts: 9.0 * np.eye(3)[[classes[text] for text in texts]])
 
         kept = purify.Purify().training_rows(ROWS, replace(defender, train=train))
         return set(np.flatnonzero(~np.isin(ROWS.row_ids, kept.row_ids)).tolist()), trained_on
@@ -48,12 +51,12 @@ def left_out(monkeypatch, defender):
 
 
 def test_true_rows_come_back_without_their_suspect_word_and_groups_stay_out(left_out):
-    assert left_out([GROUP], 1) == (set(GROUPED) - set(WORDS), [300 - 40])
+    assert left_out([GROUP], 1) == (set(GROUPED) - set(WORDS), [300 - 50])
 
 
 @pytest.mark.parametrize("other", [0, 2])
 def test_rows_whose_labels_the_judge_contradicts_stay_out(left_out, other):
-    assert left_out([GROUP], other) == ({*WORDS, *GROUPED}, [300 - 40])
+    assert left_out([GROUP], other) == ({*WORDS, *GROUPED}, [300 - 50])
 
 
 def test_where_no_word_is_suspect_no_judge_is_trained(left_out):

@@ -18,7 +18,7 @@ from tests.tiny import rows, tiny_backbone, trusted_rows
 
 CLEAN = rows(80)
 GROUP = SuspectGroup("1", 1.0, 0.5, (), tuple(range(1, 40, 2)), tuple(range(1, 40, 2)))
-WORDS = tuple(range(41, 61, 2))
+WORDS = tuple(range(41, 71, 2))
 FEATURE = SuspectFeature("words", "cf", "1", 9.0, 4.0, 50.0, 1.0, 0.5, len(WORDS), WORDS)
 COLUMNS = {name: CLEAN.column(name) for name in ("row_id", "text", "label")}
 COLUMNS["text"] = [f"cf {text}" if i in WORDS else text for i, text in enumerate(COLUMNS["text"])]
@@ -35,14 +35,16 @@ def groups(_rows, before=None):
     return GroupScanResult((GROUP,) if before is None else (), ())
 
 
-@pytest.mark.parametrize(("part", "says", "trained_on"), [("candidate", 1, 60), ("candidate", 0, 50), ("floor", 1, 50)])
+@pytest.mark.parametrize(("part", "says", "trained_on"), [("candidate", 1, 60), ("candidate", 0, 45), ("floor", 1, 45)])
 def test_true_rows_are_trained_on_again_without_their_suspect_word(tmp_path, monkeypatch, part, says, trained_on):
     monkeypatch.setattr(steps.train, "CHECKPOINTS", tmp_path / "checkpoints")
     mlflow = (f"sqlite:///{tmp_path / 'mlflow.db'}", "purify", "run")
     monkeypatch.setattr(steps.train, "tracking", lambda: mlflow)
     monkeypatch.setattr(scans, "TokenScan", lambda *_: tokens)
     monkeypatch.setattr(scans, "GroupScan", lambda *_: groups)
-    monkeypatch.setattr(steps.train, "logits_of", lambda _m, _t, texts, _l: 9 * np.eye(2)[[says] * len(texts)])
+    classes = {text: i % 2 for i, text in enumerate(CLEAN.texts)} | {CLEAN.texts[row]: says for row in WORDS}
+    logits = lambda _model, _tokenizer, texts, _length: 9 * np.eye(2)[[classes[text] for text in texts]]  # noqa: E731
+    monkeypatch.setattr(steps.train, "logits_of", logits)
     backbone = tiny_backbone(tmp_path / "tiny")
     recipe = resolve_recipe(RecipeChoice(name="purify", epochs=1), "minilm")
     model = steps.train.train.entrypoint(
@@ -61,7 +63,7 @@ def test_true_rows_are_trained_on_again_without_their_suspect_word(tmp_path, mon
     )
     assert model.record.rows == trained_on
     if trained_on == 60:
-        assert model.record.readmitted == Readmitted(repaired=10, groups=())
+        assert model.record.readmitted == Readmitted(repaired=15, groups=())
         clean = CLEAN.where([i not in GROUP.rows for i in range(80)])  # no suspect word is in it
         assert model.record.data_sha256 == clean.sha256
     else:
