@@ -1,6 +1,6 @@
 """What ZenML costs: the pipeline against the same functions called in plain Python.
 
-    python -m benchmarks.pipeline_overhead [--quick] [--turns N] [--config FILE] [--set KEY=VALUE ...]
+    python -m benchmarks.pipeline_overhead [--quick] [--turns N] [--data FOLDER] [--config FILE] [--set KEY=VALUE ...]
 
 `pipeline` is what `musclelora run CONFIG` does: it runs the training pipeline on ZenML's local stack, nothing from the
 cache, and writes its pages. `plain` calls the functions of the steps one after the other. Each is a process of its own
@@ -9,8 +9,9 @@ other work too, the first are too many, and the second leave out waiting for the
 ZenML: the seconds of that import are taken off. The database of ZenML, made once on a machine, is made before.
 
 The difference between two runs that train for minutes is mostly noise, and what ZenML does hardly depends on the rows.
-So the small case (few rows, as many models, median of the turns) says the seconds. `outside` is the difference without
-the seconds inside the functions, in which the two do the same: it is what to read of the whole run, made once.
+So the small case (few rows, as many models, median of the turns) says the seconds. `outside` is the difference
+without the seconds inside the functions, in which the two do the same: it is what to read of the whole run, made
+once: on all rows of `--data`, or those of the configuration.
 """
 
 import argparse
@@ -41,7 +42,7 @@ SMALL = [
     "validation.trusted_model.contrastive.steps=0",
     "evaluation.without_scan={name: musclelora-guided, contrastive: {steps: 0}}",
 ]
-TURNS = 3
+TURNS, TRUSTED = 3, 96
 CLOCKS = ("wall", "processor")  # the two columns of every array of seconds here
 inside: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(2))
 
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the small case only, one turn")
     parser.add_argument("--turns", type=int, default=TURNS, help="of the small case")
+    parser.add_argument("--data", type=Path, help="of the whole run: a folder with train.csv, dev.csv and test.csv")
     parser.add_argument("--config", type=Path, default=CONFIG, help="the quickstart's")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -66,17 +68,39 @@ def main() -> None:
         small = {key: np.median([found[key] for found in turns], axis=0) for key in turns[0]}
         figures: dict[str, Any] = {"seconds": round(small["overhead"][0], 1), "small": said(small)}
         if not chosen.quick:
-            whole = turn(folder, chosen.config, chosen.overrides)
+            rows = rows_of(chosen.data, Path(folder)) if chosen.data else []
+            whole = turn(folder, chosen.config, [*chosen.overrides, *rows])
             figures |= {"share": round(whole["outside"][0] / whole["plain"][0], 4), "whole": said(whole)}
     results.write(
         "pipeline_overhead_quick" if chosen.quick else "pipeline_overhead",
         figures,
         config=chosen.config.name,
+        data=chosen.data and chosen.data.name,
         overrides=chosen.overrides,
         small=SMALL,
         turns=len(turns),
         threads=os.environ.get("OMP_NUM_THREADS"),
     )
+
+
+def rows_of(data: Path, folder: Path) -> list[str]:
+    """Overrides that make it the data: all its rows, the trusted ones taken from those of dev.csv."""
+    from benchmarks.data_sets import text_and_label
+    from musclelora.data.config import Columns, Split
+    from musclelora.data.readers import read_table
+    from musclelora.data.splits import split
+
+    dev = read_table(str(data / "dev.csv"), Columns())
+    parts = split(dev, Split(train=1, test=1, dev=len(dev) - TRUSTED - 2, trusted=TRUSTED), seed=0)
+    for name, rows in (("trusted", parts.trusted.data), ("dev", parts.dev)):
+        text_and_label(rows).to_csv(folder / f"{name}.csv", index=False)
+    files = {"train": data / "train.csv", "dev": folder / "dev.csv", "test": data / "test.csv"}
+    return [
+        "data.dataset=null",
+        "data.split=null",
+        *(f"data.{name}={file.absolute()}" for name, file in files.items()),
+        f"data.trusted={{path: {folder / 'trusted.csv'}, owner: nobody}}",
+    ]
 
 
 def said(seconds: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
