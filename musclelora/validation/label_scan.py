@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from musclelora.seeding import derived_seed, generator
 from musclelora.validation.config import GroupScanConfig
+from musclelora.validation.honest_limit import limits_of
 from musclelora.validation.text_residual import Residual, TextFeatures, contributions, cross_fitted, folds_of
 
 CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, fine for a rare one
@@ -23,10 +24,8 @@ NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken to
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
 GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
-FIRST_DRAWS = 6
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
-EULER = 0.5772  # mean of the standard Gumbel distribution
 SHARED = 2  # features of each kind that describe a group
 
 
@@ -185,7 +184,7 @@ class LabelScan:
     ) -> tuple[float, float, float]:
         """Of the greatest excess where nobody planted anything: median, limit, and limit for a label that was attacked.
 
-        An `excess` under `LEAST_EXCESS`, or that half of the first draws reach, needs no limit: it is infinite.
+        An `excess` under `LEAST_EXCESS` needs no limit: it is infinite.
         """
         if excess <= LEAST_EXCESS:
             return np.inf, np.inf, np.inf
@@ -202,20 +201,13 @@ class LabelScan:
             uniform = generator(self.seed, f"group scan/labels/{self.name}/{number}", str(draw)).random(len(self.y))
             return np.asarray(uniform < probability)[alive]
 
-        greatest: list[float] = []
-        for draws in (range(FIRST_DRAWS), range(FIRST_DRAWS, self.config.redraws)):
-            calls = (delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
-            excesses = Parallel()(calls)
-            if None in excesses:  # the label is nearly used up
-                return np.inf, np.inf, np.inf
-            greatest += excesses
-            if len(greatest) == FIRST_DRAWS and excess <= np.median(greatest):
-                return float(np.median(greatest)), np.inf, np.inf
-        scale = np.std(greatest, ddof=1) * np.sqrt(6) / np.pi
-        location = np.mean(greatest) - EULER * scale
+        def greatest_of(draws: range) -> list[float | None]:
+            return Parallel()(delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
+
         rates = np.minimum(np.array([1, AFTER_A_FIND]) * self.config.false_alarm, 0.5)
-        limit, further = np.maximum(location - scale * np.log(-np.log(1 - rates)), LEAST_EXCESS).tolist()
-        return float(np.median(greatest)), limit, further
+        median, limits = limits_of(excess, greatest_of, self.config.redraws, rates)
+        limit, further = np.maximum(limits, LEAST_EXCESS).tolist()
+        return median, limit, further
 
     def _found(self, look: _Look, limit: float) -> Found:
         rows = np.flatnonzero(look.new)
