@@ -32,7 +32,16 @@ from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.frozen import Frozen
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.recipes import Contrastive
-from musclelora.validation import features, group_scan, label_scan, text_residual, token_scan
+from musclelora.validation import (
+    features,
+    group_scan,
+    honest_limit,
+    label_scan,
+    text_residual,
+    token_scan,
+    tokens,
+    word_model,
+)
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.engine import LOCAL, Engine
 from musclelora.validation.group_scan import GroupScanResult, scan_groups
@@ -41,7 +50,7 @@ from musclelora.validation.trusted_model import TrustedModel
 
 SETS = ("badnets", "addsent", "stylebkd", NORMALISED, "hiddenkiller", CLEAN)
 DRAWS = (1, 2, 3)
-SCANNING = (features, group_scan, label_scan, text_residual, token_scan)
+SCANNING = (features, group_scan, honest_limit, label_scan, text_residual, token_scan, tokens, word_model)
 SCANS = ("group", "token", "both")
 WANTED = {"badnets": 0.97, "addsent": 0.97, "hiddenkiller": 0.9, "stylebkd": 0.8, NORMALISED: 0.75}
 MOST_HONEST = {"poisoned": 0.05, CLEAN: 0.01}
@@ -106,10 +115,10 @@ def scanned(
     started = time.process_time()
     grouped = model.grouped(rows, draw)
     between = time.process_time()
-    tokens = model.features(rows, draw)
+    of_tokens = model.features(rows, draw)
     found = Scanned(
         grouped=grouped,
-        features=tokens,
+        features=of_tokens,
         cpu_seconds={"group": round(between - started, 1), "token": round(time.process_time() - between, 1)},
     )
     file.parent.mkdir(parents=True, exist_ok=True)
