@@ -1,11 +1,12 @@
 """Retraining on a schedule by a real Airflow: two runs that train, one of whose tasks is killed, and one with no news.
 
-    make airflow-demo        or        python -m benchmarks.airflow_demo --airflow AIRFLOW_VENV/bin
+    make airflow-demo        or        python -m benchmarks.airflow_demo --airflow AIRFLOW_VENV/bin [--celery]
 
 Airflow runs on loopback, and all that is written is in a temporary folder. The schedule is applied by `musclelora
-schedule`. Run 1 has to end with a registered champion although the process of one of its tasks
-is killed by SIGKILL; rows arrive meanwhile, so that run 2 has to register the next version; run 3 finds the same rows
-and has to skip. Exits with 1 where that is not so, not so in time, or a process is left. Linux only.
+schedule`. Run 1 has to end with a registered champion although the process of one of its tasks is killed by SIGKILL;
+rows arrive meanwhile, so that run 2 has to register the next version; run 3 finds the same rows and has to skip. With
+`--celery` two workers have to share the tasks. Exits with 1 where that is not so, not so in time, or a process is
+left. Linux only.
 """
 
 import argparse
@@ -52,6 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--airflow", type=Path, default=ROOT / ".venv-airflow" / "bin", help="folder of its commands")
     parser.add_argument("--minutes", type=float, default=25, help="give up after so long")
+    parser.add_argument("--celery", action="store_true", help="two workers and a Redis server (docs/orchestrators.md)")
     chosen = parser.parse_args()
     started = time.monotonic()
     descendants.adopt()
@@ -59,7 +61,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="musclelora-airflow-"))
     figures: dict[str, Any] = {}
     try:
-        figures = demonstrate(folder, chosen.airflow.resolve(), started + 60 * chosen.minutes)
+        figures = demonstrate(folder, chosen.airflow.resolve(), started + 60 * chosen.minutes, celery=chosen.celery)
     except (MuscleLoRAError, KeyboardInterrupt) as error:
         say(f"FAILED: {str(error) or 'interrupted'}")
     finally:
@@ -75,12 +77,12 @@ def main() -> int:
     return 0
 
 
-def demonstrate(folder: Path, airflow: Path, deadline: float) -> dict[str, Any]:
+def demonstrate(folder: Path, airflow: Path, deadline: float, *, celery: bool) -> dict[str, Any]:
     """All of it, in `folder`; raises `DemoError` where it does not go as it should."""
     home = folder / "airflow"
     (home / "dags").mkdir(parents=True)
     os.environ.update(environment(folder))  # before anything imports ZenML
-    server = AirflowServer(airflow, home)
+    server = AirflowServer(airflow, home, celery=celery)
     server.start()
     rows = ingest(DATA, 42, "1")
     shutil.copy(CONFIG, folder)
@@ -205,7 +207,10 @@ def shown(server: AirflowServer) -> dict[str, Any]:
     wanted = [["scheduled"] * RUNS, ["completed"] * RUNS, [False, False, True], ["1", "2", None], [[KILLED], [], []]]
     if found != wanted or aliases.get("champion") != "2":
         raise DemoError(f"the runs are not what they should be: {found}, not {wanted}, champion 2.")
-    return {"runs": rows, "aliases": aliases, "killed": KILLED}
+    workers = server.taken()
+    if not all(workers.values()):
+        raise DemoError(f"the workers do not share the tasks: {workers}.")
+    return {"runs": rows, "aliases": aliases, "killed": KILLED, "workers": workers}
 
 
 def say(text: str) -> None:

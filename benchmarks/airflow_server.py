@@ -1,7 +1,8 @@
 """An Airflow 3 of one's own in a folder, on loopback only, and what its public API says of a DAG.
 
 `airflow standalone` would start the same, but its servers of logs listen on every interface: so its parts are started
-one by one, without those, and without the triggerer, which waits for what none of our tasks waits for.
+one by one, without those, and without the triggerer, which waits for what none of our tasks waits for. With Celery,
+two workers take the tasks from a Redis server, as they would on two hosts.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 PARTS = ("scheduler", "--skip-serve-logs"), ("dag-processor",), ("api-server",)
+WORKERS = "worker-1", "worker-2"
 
 
 class Task(NamedTuple):
@@ -40,10 +42,13 @@ class Run(NamedTuple):
 
 
 class AirflowServer:
-    """`commands` is the `bin` of Airflow's virtual environment, `home` its AIRFLOW_HOME, with a log of each part."""
+    """`commands` is the `bin` of Airflow's virtual environment, `home` its AIRFLOW_HOME, with a log of each part.
 
-    def __init__(self, commands: Path, home: Path) -> None:
-        self._commands, self._home = commands, home
+    `celery` needs Airflow's Celery provider in that environment, and the command `redis-server`.
+    """
+
+    def __init__(self, commands: Path, home: Path, *, celery: bool = False) -> None:
+        self._commands, self._home, self._redis_port = commands, home, _free_port() if celery else None
         port = _free_port()
         self.address = f"http://127.0.0.1:{port}"
         self._settings = {
@@ -61,24 +66,41 @@ class AirflowServer:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
+        if self._redis_port is not None:
+            redis = f"redis://127.0.0.1:{self._redis_port}"
+            self._settings |= {
+                "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+                "AIRFLOW__CELERY__BROKER_URL": f"{redis}/0",
+                "AIRFLOW__CELERY__RESULT_BACKEND": f"{redis}/1",
+                "AIRFLOW__CELERY__WORKER_CONCURRENCY": "1",
+            }
 
     def start(self) -> None:
         """Make the database, then start the parts, each in a session of its own so that Ctrl-C reaches us alone."""
-        self._start("db", "migrate").wait()
+        self._start("migration", self._commands / "airflow", "db", "migrate").wait()
         for part in PARTS:
-            self._start(*part)
+            self._start(part[0], self._commands / "airflow", *part)
+        if self._redis_port is not None:
+            self._start("redis", "redis-server", "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", "")
+            for name in WORKERS:
+                worker = "celery", "worker", "--celery-hostname", f"{name}@%h", "--skip-serve-logs"
+                self._start(name, self._commands / "airflow", *worker)
 
-    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *command: str | Path) -> subprocess.Popen[bytes]:
         # PYTHONPATH is for this project's Python, whose packages are not Airflow's.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | self._settings
-        with (self._home / f"{command[0]}.log").open("wb") as log:
+        with (self._home / f"{name}.log").open("wb") as log:
             return subprocess.Popen(  # noqa: S603
-                [self._commands / "airflow", *command],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                command, cwd=self._home, env=environment, stdout=log, stderr=log, start_new_session=True
             )
+
+    def taken(self) -> dict[str, int]:
+        """How many tasks each Celery worker took; empty without Celery."""
+        logs = {name: self._home / f"{name}.log" for name in WORKERS}
+        lines = {name: log.read_text("utf-8").splitlines() for name, log in logs.items() if log.exists()}
+        return {
+            name: sum("execute_workload" in line and "received" in line for line in of) for name, of in lines.items()
+        }
 
     def runs(self, dag: str) -> list[Run]:
         """All runs of the DAG, the oldest first; none as long as Airflow does not know it yet, or does not answer."""
