@@ -79,6 +79,8 @@ def main() -> int:
 
 def demonstrate(folder: Path, airflow: Path, deadline: float, *, celery: bool) -> dict[str, Any]:
     """All of it, in `folder`; raises `DemoError` where it does not go as it should."""
+    if celery and shutil.which("redis-server") is None:
+        raise DemoError("--celery needs the command redis-server: install Redis, in Debian the package redis-server.")
     home = folder / "airflow"
     (home / "dags").mkdir(parents=True)
     os.environ.update(environment(folder))  # before anything imports ZenML

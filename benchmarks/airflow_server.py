@@ -96,8 +96,8 @@ class AirflowServer:
 
     def taken(self) -> dict[str, int]:
         """How many tasks each Celery worker took; empty without Celery."""
-        logs = {name: self._home / f"{name}.log" for name in WORKERS}
-        lines = {name: log.read_text("utf-8").splitlines() for name, log in logs.items() if log.exists()}
+        logs = {name: self._home / f"{name}.log" for name in WORKERS if self._redis_port is not None}
+        lines = {name: log.read_text("utf-8").splitlines() for name, log in logs.items()}
         return {
             name: sum("execute_workload" in line and "received" in line for line in of) for name, of in lines.items()
         }

@@ -42,7 +42,7 @@ SMALL = [
     "validation.trusted_model.contrastive.steps=0",
     "evaluation.without_scan={name: musclelora-guided, contrastive: {steps: 0}}",
 ]
-TURNS, TRUSTED = 3, 96
+TURNS = 3
 CLOCKS = ("wall", "processor")  # the two columns of every array of seconds here
 inside: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(2))
 
@@ -86,13 +86,11 @@ def main() -> None:
 def rows_of(data: Path, folder: Path) -> list[str]:
     """Overrides that make it the data: all its rows, the trusted ones taken from those of dev.csv."""
     from benchmarks.data_sets import text_and_label
-    from musclelora.data.config import Columns, Split
-    from musclelora.data.readers import read_table
-    from musclelora.data.splits import split
+    from benchmarks.defenses import folder_data
+    from musclelora.comparison.deliver import deliver
 
-    dev = read_table(str(data / "dev.csv"), Columns())
-    parts = split(dev, Split(train=1, test=1, dev=len(dev) - TRUSTED - 2, trusted=TRUSTED), seed=0)
-    for name, rows in (("trusted", parts.trusted.data), ("dev", parts.dev)):
+    given = deliver(folder_data(data, None), seed=0)
+    for name, rows in (("trusted", given.trusted.data), ("dev", given.dev)):
         text_and_label(rows).to_csv(folder / f"{name}.csv", index=False)
     files = {"train": data / "train.csv", "dev": folder / "dev.csv", "test": data / "test.csv"}
     return [

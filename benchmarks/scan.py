@@ -28,20 +28,11 @@ from benchmarks.kept import KEPT, kept_states
 from benchmarks.recipes import CLEAN, DOCUMENT, MAX_LENGTH, Bench, backbone_name
 from benchmarks.recipes_tables import write_section
 from benchmarks.scan_sets import NORMALISED, poisoned_mask, training_rows
+from musclelora import validation
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.frozen import Frozen
 from musclelora.training.backbone import Backbone, resolve_backbone
 from musclelora.training.recipes import Contrastive
-from musclelora.validation import (
-    features,
-    group_scan,
-    honest_limit,
-    label_scan,
-    text_residual,
-    token_scan,
-    tokens,
-    word_model,
-)
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.engine import LOCAL, Engine
 from musclelora.validation.group_scan import GroupScanResult, scan_groups
@@ -50,7 +41,6 @@ from musclelora.validation.trusted_model import TrustedModel
 
 SETS = ("badnets", "addsent", "stylebkd", NORMALISED, "hiddenkiller", CLEAN)
 DRAWS = (1, 2, 3)
-SCANNING = (features, group_scan, honest_limit, label_scan, text_residual, token_scan, tokens, word_model)
 SCANS = ("group", "token", "both")
 WANTED = {"badnets": 0.97, "addsent": 0.97, "hiddenkiller": 0.9, "stylebkd": 0.8, NORMALISED: 0.75}
 MOST_HONEST = {"poisoned": 0.05, CLEAN: 0.01}
@@ -105,7 +95,7 @@ def scanned(
     `trusted` in place of the draw's trusted rows.
     """
     trusted = trusted or bench.trusted_and_dev(draw)[0]
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in SCANNING)
+    code = b"".join(file.read_bytes() for file in sorted(Path(str(validation.__file__)).parent.glob("*.py")))
     key = f"{key_of(bench, name, encoder, draw, encoded, trusted)}-{hashlib.sha256(code).hexdigest()[:16]}"
     file = KEPT / "scans" / f"{key}.json"
     if file.is_file():
@@ -115,10 +105,10 @@ def scanned(
     started = time.process_time()
     grouped = model.grouped(rows, draw)
     between = time.process_time()
-    of_tokens = model.features(rows, draw)
+    tokens = model.features(rows, draw)
     found = Scanned(
         grouped=grouped,
-        features=of_tokens,
+        features=tokens,
         cpu_seconds={"group": round(between - started, 1), "token": round(time.process_time() - between, 1)},
     )
     file.parent.mkdir(parents=True, exist_ok=True)

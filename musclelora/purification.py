@@ -101,8 +101,8 @@ def share_with_true_label(called: np.ndarray, accepted_called: np.ndarray, accep
 
     `called`, bool [rows]: whether the judge calls each by it; of accepted rows, whether it does and whether that is
     their label. It errs in both directions: how often, the accepted rows tell (Rogan and Gladen 1978, American Journal
-    of Epidemiology 107). It has learned from these and errs less there than elsewhere, which only draws the share of a
-    feature's rows towards one half. -inf where it cannot tell the label from others.
+    of Epidemiology 107). It has learned from these and errs less there than elsewhere: alike in
+    both directions, that draws the share towards one half. -inf where it cannot tell the label from others.
     """
     if accepted_given.all() or not accepted_given.any():
         return -np.inf
