@@ -26,6 +26,7 @@ from musclelora.comparison.method import Method
 from musclelora.comparison.record import CLEAN, Cell, CellResult, Failure
 from musclelora.comparison.results import Comparison, compared
 from musclelora.comparison.tables import markdown
+from musclelora.comparison.trainings import Trainings
 from musclelora.data.config import CompareData, ReadyMade
 from musclelora.data.records import TextDataset
 from musclelora.defenses.registry import all_defenses
@@ -67,6 +68,7 @@ class Bench:
     def __init__(self, data: CompareData, test_rows: int | None) -> None:
         self._data, self._test_rows = data, test_rows
         self._delivered, self._attacked = cache(self._deliver), cache(self._attack)
+        self._trainings = Trainings(held=4)  # between two cells that begin with the undefended one come no more
 
     def _deliver(self, seed: int) -> Delivery:
         given = deliver(self._data, seed)
@@ -101,7 +103,9 @@ class Bench:
 
     def measure(self, cell: Cell) -> CellResult:
         rows, given, triggered = self.inputs(cell)
-        return measure(cell, rows, given.trusted, given.dev, given.test, triggered, self._data.target)
+        return measure(
+            cell, rows, given.trusted, given.dev, given.test, triggered, self._data.target, trainings=self._trainings
+        )
 
 
 def run(bench: Bench, cells: Sequence[Cell], journal: results.Journal, deadline: float) -> tuple[list[Failure], bool]:
