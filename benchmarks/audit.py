@@ -38,7 +38,7 @@ from musclelora.governance.decision import decide
 from musclelora.governance.policy import Policy
 from musclelora.training.defended_model import DefendedModel
 from musclelora.training.recipes import InferencePrecision
-from musclelora.validation.token_scan import suspects_of
+from musclelora.validation.suspects import suspects_of
 from musclelora.validation.trusted_model import TokenScan
 
 SEED, SEARCH_SECONDS = 42, 240.0

@@ -24,7 +24,7 @@ from musclelora.training.any_model import AnyModel, load_any_model
 from musclelora.training.backbone import resolve_backbone
 from musclelora.training.fit import peak_memory_mb
 from musclelora.validation.report import Suspect
-from musclelora.validation.token_scan import suspects_of
+from musclelora.validation.suspects import suspects_of
 from musclelora.validation.trusted_model import TokenScan
 from pipelines.errors import OutputError
 from steps.progress import announce

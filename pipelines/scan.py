@@ -130,7 +130,7 @@ def scan_table(scanned: Scanned) -> str:
         lines.append(
             f"{group.rows:,} rows with label {shorten(group.label, 16)} go with it by {group.excess:.2f} more than the "
             f"trusted model explains (honest labels: {group.limit:.2f} at most); they share "
-            f"{shorten(', '.join(group.shared), 120)}."
+            f"{shorten(', '.join(group.shared), 120)}. For example: {shorten(group.examples[0], 120)}"
         )
     lines.append(quarantine_line(report).replace("training rows", "rows"))
     lines += [f"Warning: {check.detail}" for check in report.checks if check.outcome == "warn"]

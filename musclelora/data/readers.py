@@ -178,8 +178,8 @@ def _no_such_file(path: Path) -> DataError:
     hint = did_you_mean(path.name, names) if names else "Its folder is empty."
     hint = hint if not hint.startswith("Known") or len(names) <= 10 else f"Its folder holds {len(names)} others."
     return DataError(
-        f"No such file: {path}. {hint} Relative paths are relative to the YAML file; a dataset of the hub is named "
-        "`hub:NAME`."
+        f"No such file: {path}. {hint} Relative paths start at the folder of the YAML file that names them, on the "
+        "command line at the present folder; a dataset of the hub is named `hub:NAME`."
     )
 
 

@@ -1,13 +1,10 @@
-"""What the group scan found, as checks of the validation report: in words, with rows to look at beside honest ones."""
-
-from collections.abc import Sequence
+"""What the group scan found, as checks of the validation report: in words, with rows to look at."""
 
 from musclelora.data.records import TextDataset
-from musclelora.validation import report
 from musclelora.validation.group_scan import GROUP_RESIDUAL, GroupScanResult, SuspectGroup
-from musclelora.validation.report import Check
+from musclelora.validation.report import Check, Outcome
 
-TYPICAL, HONEST = 4, 2  # rows shown of a group, and of the label's other rows
+TYPICAL = 5  # rows shown of a group
 EXCERPT = 80  # characters
 NO_GROUP = "No rows with a style or syntax of their own go with one label more surely than honest rows do."
 
@@ -15,25 +12,16 @@ NO_GROUP = "No rows with a style or syntax of their own go with one label more s
 def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check, list[int]]]:
     """A check per group with the numbers of its rows among the scanned `rows`; one that passes where there is none; one
     that warns of labels with too few rows, and one where only a sample was scanned."""
-    texts, row_ids, labels = rows.texts, rows.row_ids, rows.labels
-    suspect = {row for group in result.groups for row in group.rows}
-
-    def shown(numbers: Sequence[int]) -> list[str]:
-        return [f"{row_ids[i]}: {texts[i][:EXCERPT]!r}" for i in numbers]
-
-    found = []
+    texts, row_ids, found = rows.texts, rows.row_ids, []
     for number, group in enumerate(result.groups, 1):
-        honest = [i for i, label in enumerate(labels) if label == group.label and i not in suspect][:HONEST]
-        beside = [f"(an honest row) {row}" for row in shown(honest)]
         detail = (
             f"{len(group.rows)} rows with label {group.label!r} have in common: {', '.join(group.shared)}. Their texts "
             f"go with the label by {group.excess:.2f} more than the trusted model explains (logits, weighed by doubt; "
             f"with honest labels {group.limit:.2f} at most). Of {len(group.disagreeing)} it says another label. "
             "Perhaps a backdoor whose trigger is a style or a syntax."
         )
-        check = _check(
-            name_of(number, group), "quarantine", len(group.rows), detail, shown(group.rows[:TYPICAL]) + beside
-        )
+        typical = [f"{row_ids[i]}: {texts[i][:EXCERPT]!r}" for i in group.rows[:TYPICAL]]
+        check = _check(name_of(number, group), "quarantine", len(group.rows), detail, typical)
         found.append((check, list(group.rows)))
     if not found:
         found.append((_check(GROUP_RESIDUAL, "pass", 0, "", []), []))
@@ -49,30 +37,12 @@ def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check
     return found
 
 
-def suspect_groups(result: GroupScanResult, rows: TextDataset) -> list[report.SuspectGroup]:
-    """The groups of a scan of `rows`, as the report keeps them."""
-    row_ids = rows.row_ids
-    return [
-        report.SuspectGroup(
-            check=name_of(number, group),
-            label=group.label,
-            excess=group.excess,
-            limit=group.limit,
-            shared=list(group.shared),
-            rows=len(group.rows),
-            disagreeing=len(group.disagreeing),
-            disagreeing_row_ids=[row_ids[row] for row in group.disagreeing],
-        )
-        for number, group in enumerate(result.groups, 1)
-    ]
-
-
 def name_of(number: int, group: SuspectGroup) -> str:
     """The name of the check of one group, counted from 1."""
     return f"{GROUP_RESIDUAL}: group {number}, label {group.label}"
 
 
-def _check(name: str, outcome: report.Outcome, failed_rows: int, detail: str, examples: list[str]) -> Check:
+def _check(name: str, outcome: Outcome, failed_rows: int, detail: str, examples: list[str]) -> Check:
     return Check(
         name=name,
         expectation=NO_GROUP,

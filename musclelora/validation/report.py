@@ -28,7 +28,7 @@ class Suspect(Frozen):
     `text` is the word or phrase as it stands in the rows, `says` what the rows have in common in words; only a feature
     with `can_be_inserted` can be put into other texts, as a probe. `purity` is the share of all rows with the feature
     that have the label, `expected` that of the trusted model, `effect` the ratio of their odds. `examples` are some of
-    the rows, `honest` rows of the same label and length without any suspect feature, one for each.
+    the rows, `honest` rows of the same label and length that no scan suspects, one for each.
     """
 
     text: str
@@ -50,7 +50,7 @@ class SuspectGroup(Frozen):
 
     `excess` over the `limit`, both in logits, weighed by the trusted model's doubt; `shared` in words; how many `rows`,
     and for how many of them that says another label (`disagreeing`, with their ids). Which rows: those with `check`
-    among their reasons.
+    among their reasons; `examples` are the most typical of them, `honest` as of a `Suspect`.
     """
 
     check: str
@@ -61,6 +61,8 @@ class SuspectGroup(Frozen):
     rows: int
     disagreeing: int
     disagreeing_row_ids: list[str] = Field(default_factory=list)
+    examples: list[str] = Field(default_factory=list)
+    honest: list[str] = Field(default_factory=list)
 
 
 class SourceFinding(Frozen):

@@ -14,13 +14,14 @@ from musclelora.data.normalise import text_key
 from musclelora.data.records import TextDataset, TrustedSet, label_order
 from musclelora.errors import DataError, MuscleLoRAError
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.group_checks import group_checks, suspect_groups
+from musclelora.validation.group_checks import group_checks
 from musclelora.validation.group_scan import GroupScanResult
 from musclelora.validation.report import WEAK, Check, SourceFinding, TrustedModelRecord, ValidationReport
 from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
 from musclelora.validation.sources import source_checks, sources_of
 from musclelora.validation.suite_files import needed_columns, read_suite
-from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature, suspects_of
+from musclelora.validation.suspects import suspect_groups_of, suspects_of
+from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature
 
 EXAMPLES = 5
 SUSPECT = "suspect"  # column of the frame that suites in files may read: the suspect feature of the row
@@ -119,6 +120,7 @@ def validate(
         findings.append(_share_finding(len(quarantined), len(train), config.max_quarantined_share))
         findings += _run(source, "train", accepted, balance_rules(labels, config))
     row_ids = train.row_ids if quarantined else []
+    scanned = train.where(unscanned) if features or groups.groups else train
     report = ValidationReport(
         train_sha256=train.sha256,
         trusted_sha256=trusted.sha256,
@@ -129,9 +131,9 @@ def validate(
         source_counts=train.source_counts(),
         checks=[finding.check for finding in findings],
         quarantined={row_ids[i]: names for i, names in sorted(quarantined.items())},
-        suspects=suspects_of(features, train.where(unscanned)) if features else [],
+        suspects=suspects_of(features, scanned, groups.groups),
         trusted_model=trusted_model,
-        suspect_groups=suspect_groups(groups, train.where(unscanned)) if groups.groups else [],
+        suspect_groups=suspect_groups_of(groups.groups, scanned, features),
         sources=sources,
     )
     if stops := _stops(findings):

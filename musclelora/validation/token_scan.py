@@ -39,13 +39,11 @@ from musclelora.data.records import TextDataset
 from musclelora.validation.engine import LOCAL, Engine, cuts_of
 from musclelora.validation.features import Features, Kind, Name, described, features
 from musclelora.validation.label_sums import LabelSums, label_sums
-from musclelora.validation.report import Suspect, TrustedModelRecord
+from musclelora.validation.report import TrustedModelRecord
 
 MIN_ROWS, MIN_SHARE = 10, 1 / 5000  # a feature is in at least so many rows, and in that share of them
 MIN_EFFECT = 20.0  # of honest words with a high z the largest was 14 (Rotten Tomatoes)
 ALPHA = 0.05
-EXAMPLES, SHOWN = 3, 400  # rows shown of a feature, and characters of each
-INSERTABLE = ("words", "start", "end", "pair", "written", "character")
 PHRASES = ("words", "start", "end", "pair")
 MIN_Z_LEFT = 2.0
 AS_STRONG = 0.95
@@ -158,47 +156,6 @@ def scan_tokens(
         scan = _label_scan(found, engine, _passed(sums, threshold), given, p)
         suspects += scan.one_by_one(scan.able(threshold, number, said), label, threshold)
     return suspects
-
-
-def suspects_of(found: Sequence[SuspectFeature], rows: TextDataset) -> list[Suspect]:
-    """The features for a report, words as the first of their rows writes them; with examples and honest rows."""
-    if not found:
-        return []
-    texts, labels = rows.texts, rows.labels
-    lengths = np.array([len(text) for text in texts])
-    suspected = {row for feature in found for row in feature.rows}
-    honest = np.array([i not in suspected for i in range(len(texts))])
-    of_label = {name: np.flatnonzero(honest & (np.array(labels) == name)) for name in {f.label for f in found}}
-    suspects = []
-    for feature in found:
-        examples = list(feature.rows[:EXAMPLES])
-        alike = of_label[feature.label]
-        near = [alike[np.argmin(np.abs(lengths[alike] - lengths[row]))] for row in examples if len(alike)]
-        suspects.append(
-            Suspect(
-                text=_written(feature, texts[feature.rows[0]]),
-                label=feature.label,
-                z=feature.z,
-                purity=feature.purity,
-                rows=len(feature.rows),
-                kind=feature.kind,
-                says=feature.sentence,
-                expected=feature.expected,
-                effect=feature.effect,
-                can_be_inserted=feature.kind in INSERTABLE,
-                examples=[texts[row][:SHOWN] for row in examples],
-                honest=[texts[row][:SHOWN] for row in dict.fromkeys(near)],
-            )
-        )
-    return suspects
-
-
-def _written(feature: SuspectFeature, text: str) -> str:
-    """The words of `text` that are the feature in lower case; the feature itself where tokens were taken apart."""
-    words, wanted = text.split(), feature.text.replace(" ... ", " ")
-    count = len(wanted.split())
-    runs = (" ".join(words[i : i + count]) for i in range(len(words) - count + 1))
-    return next((run for run in runs if run.lower() == wanted), wanted)
 
 
 def _passed(sums: LabelSums, threshold: float) -> np.ndarray:

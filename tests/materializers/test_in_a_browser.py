@@ -11,7 +11,7 @@ from materializers import pages
 from musclelora.data.records import TextDataset
 from musclelora.evaluation.report import FlippedRow, ProbeResult
 from musclelora.governance.waiver import Waiver
-from musclelora.validation.report import Suspect
+from musclelora.validation.report import Suspect, SuspectGroup
 from tests.materializers import examples
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -67,12 +67,19 @@ def page_of_everything() -> str:
         Suspect(text=text, says=text, label=text, z=9.0, purity=1.0, rows=20, examples=list(PAYLOADS), honest=[text])
         for text in PAYLOADS
     ]
-    validation = examples.validation_report()
+    reported = {"excess": 1.0, "limit": 0.5, "rows": 20, "disagreeing": 3}
+    suspect_groups = [
+        SuspectGroup(check=text, label=text, shared=[text], examples=list(PAYLOADS), honest=[text], **reported)
+        for text in PAYLOADS
+    ]
+    validation = examples.validation_report().model_copy(
+        update={"suspects": suspects, "suspect_groups": suspect_groups}
+    )
     checks = [validation.checks[0].model_copy(update={"detail": text, "examples": [text]}) for text in PAYLOADS]
     shown = [
         pages.text_dataset_page(rows, PAYLOADS[0]),
         pages.trusted_set_page(examples.trusted_set(owner=PAYLOADS[1])),
-        pages.validation_page(validation.model_copy(update={"checks": checks, "suspects": suspects})),
+        pages.validation_page(validation.model_copy(update={"checks": checks})),
         pages.robustness_page(report.model_copy(update={"candidate": candidate}), decision),
         pages.decision_page(decision),
         pages.facts_page(PAYLOADS[2], examples.vouching().model_copy(update={"owner": PAYLOADS[3]})),

@@ -7,6 +7,7 @@ import pytest
 
 from materializers import pages
 from musclelora.evaluation.report import AuditedModel
+from musclelora.validation.report import SuspectGroup
 from tests.materializers import examples
 
 PAGES = {
@@ -108,6 +109,25 @@ def test_the_robustness_page_shows_what_the_candidate_calls_the_rows_of_suspect_
     assert "Suspect groups" in html
     assert "group 1, label positive" in html
     assert "12.5 %" in html
+
+
+def test_the_validation_page_shows_a_suspect_group_beside_other_rows_of_its_label() -> None:
+    report = examples.validation_report()
+    assert "What stands out" not in pages.validation_page(report)
+    group = SuspectGroup(
+        check="group_residual: group 1, label positive",
+        label="positive",
+        excess=0.68,
+        limit=0.32,
+        shared=["'^ when'"],
+        rows=137,
+        disagreeing=70,
+        examples=["when you see it , a bore ."],
+        honest=["a delight ."],
+    )
+    html = pages.validation_page(report.model_copy(update={"suspect_groups": [group]}))
+    for said in ("What stands out", "137 rows", "when you see it", "a delight", "0.68", "0.32 at most"):
+        assert said in html
 
 
 def test_a_report_without_attacks_says_that_it_proves_nothing() -> None:

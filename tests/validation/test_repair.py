@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from musclelora.validation.features import features
 from musclelora.validation.repair import without_features
-from musclelora.validation.token_scan import INSERTABLE, SuspectFeature
+from musclelora.validation.suspects import INSERTABLE
+from musclelora.validation.token_scan import SuspectFeature
 from musclelora.validation.tokens import placed, tokenise
 
 TEXT = "3D movie (I watch, 3d MOVIE\tbb), fine. bb the 3D"

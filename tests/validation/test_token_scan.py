@@ -8,8 +8,10 @@ from musclelora.attacks.registry import ATTACKS
 from musclelora.data.records import TextDataset
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ValidationConfig
+from musclelora.validation.group_scan import SuspectGroup
 from musclelora.validation.suite import validate
-from musclelora.validation.token_scan import MIN_ROWS, scan_tokens, suspects_of
+from musclelora.validation.suspects import suspect_groups_of, suspects_of
+from musclelora.validation.token_scan import MIN_ROWS, scan_tokens
 from musclelora.validation.trusted_model import TokenScan
 from tests.tiny import distinct, rows, tiny_backbone, trusted_rows
 
@@ -191,6 +193,24 @@ def test_suspects_are_written_as_the_first_row_has_them():
     assert all(text.endswith("Zebra") for text in suspect.examples)
     assert suspect.honest
     assert not any("Zebra" in text for text in suspect.honest)
+
+
+def test_beside_a_suspect_stand_rows_of_its_label_that_neither_scan_suspects():
+    texts, labels, expected = planted(lambda text: f"{text} zebra")
+    found = scan_tokens(texts, labels, expected, LABELS)
+    label = found[0].label
+    data = TextDataset.from_columns(
+        {"row_id": [str(i) for i in range(1000)], "text": texts, "label": [str(label) for label in labels]}
+    )
+    of_label = [i for i in range(1000) if data.labels[i] == label and "zebra" not in texts[i]]
+    group = SuspectGroup(label, 1.0, 0.5, (), tuple(of_label[5:]), ())
+    [suspect], [reported] = suspects_of(found, data, [group]), suspect_groups_of([group], data, found)
+    honest_rows = {texts[i] for i in of_label[:5]}
+    assert suspect.honest
+    assert {*suspect.honest, *reported.honest} <= honest_rows
+    assert reported.examples == [texts[i] for i in of_label[5:8]]
+    all_of_it = SuspectGroup(label, 1.0, 0.5, (), tuple(of_label), ())
+    assert suspects_of(found, data, [all_of_it])[0].honest == []
 
 
 @settings(max_examples=20, deadline=None)
