@@ -1,5 +1,7 @@
 """The rows of one dataset of a comparison: clean ones, and per attack the poisoned and the triggered ones."""
 
+from collections import Counter
+
 import numpy as np
 
 from musclelora.attacks.base import poison, triggered_rows
@@ -47,7 +49,8 @@ def attacked(
         poisoned, triggered = read_table(files.train, data.columns), read_table(files.triggered, data.columns)
         if len(triggered) == 0:
             raise DataError(f"The file of triggered rows of {attack!r}, {files.triggered}, has no row.")
-        return _marked(_first(poisoned, data.train_rows), train), triggered
+        whole = train if data.train_rows is None or data.train is None else read_table(data.train, data.columns)
+        return _first(_marked(poisoned, whole), data.train_rows), triggered
     made = attack_by_name(attack)
     poisoned = poison(train, made, rate=data.rate, target=data.target, seed=seed)
     return poisoned, triggered_rows(test, made, target=data.target, seed=DATA_SEED)[0]
@@ -62,9 +65,14 @@ def _first(rows: TextDataset, count: int | None) -> TextDataset:
 
 
 def _marked(poisoned: TextDataset, clean: TextDataset) -> TextDataset:
-    """With `is_poisoned` where the file does not say it: rows that differ from the clean file's in the same place."""
+    """With `is_poisoned` where the file does not say it: rows that the clean file, of as many, does not have so often,
+    in whatever order."""
     if "is_poisoned" in poisoned.rows.column_names or len(poisoned) != len(clean):
         return poisoned
+    there = Counter(zip(clean.texts, clean.labels, strict=True))
     columns = {name: poisoned.column(name) for name in poisoned.rows.column_names}
-    columns["is_poisoned"] = [a != b for a, b in zip(poisoned.texts, clean.texts, strict=True)]
-    return TextDataset.from_columns(columns)
+    marks = []
+    for row in zip(poisoned.texts, poisoned.labels, strict=True):
+        marks.append(there[row] == 0)
+        there[row] -= there[row] > 0
+    return TextDataset.from_columns(columns | {"is_poisoned": marks})
