@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from musclelora.attacks.base import poison, triggered_rows
 from musclelora.attacks.registry import ATTACKS
 from musclelora.data.records import TextDataset
+from musclelora.errors import DataError
 from tests.tiny import rows
 
 names = st.sampled_from(sorted(ATTACKS))
@@ -40,13 +41,17 @@ def test_any_order_gives_the_same_rows(order, name, seed):
 def test_any_sharding_gives_the_same_triggered_rows(shard_of, name, seed):
     """As many workers as one likes, each with its own rows."""
     data, together = rows(60), {}
+    expected = triggered(data, name, seed)
     for shard in range(4):
         part = data.where([own == shard for own in shard_of])
-        if "0" in part.labels:
-            found, untriggered = triggered_rows(part, ATTACKS[name], target="1", seed=seed)
-            assert found.row_ids == untriggered.row_ids
-            together |= by_id(found)
-    assert together == triggered(data, name, seed)
+        if expected.keys().isdisjoint(part.row_ids):
+            with pytest.raises(DataError, match="No test row can carry"):
+                triggered_rows(part, ATTACKS[name], target="1", seed=seed)
+            continue
+        found, untriggered = triggered_rows(part, ATTACKS[name], target="1", seed=seed)
+        assert found.row_ids == untriggered.row_ids
+        together |= by_id(found)
+    assert together == expected
 
 
 @settings(max_examples=300, deadline=None)
