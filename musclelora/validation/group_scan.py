@@ -8,13 +8,16 @@
    median, less its standard error: little where the trusted model expects that label anyhow. Is it more than honest
    rows show? Labels are drawn again from a model that did not learn from the suspected rows, calibrated on the
    others; the same scan of many such draws gives the distribution of the greatest excess without a backdoor
-   (parametric bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - `false_alarm` quantile is a
-   suspect, and in a label with one, so is what is above the 1 - 10 `false_alarm` quantile; never what is under
-   `LEAST_EXCESS`, since labels of honest rows on one subject are not drawn one by one.
+   (parametric bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - 10 `false_alarm` quantile it is
+   suspect if the group decides the label (5); never what is under `LEAST_EXCESS`, since labels of honest rows on one
+   subject are not drawn one by one.
 4. Growth: the residual is fitted without the group. What a row's residual loses by that is what it has of the group's
    trigger. Rows of other labels that lose as much say how many honest rows of this label would: growth stops where a
    further row is more probably honest than not. Once more so by a model that tells the group from all other rows.
-5. Again on the rest, for the next trigger, and for what of the first was not found.
+5. Effect: of all rows, whatever their label, with as much of the trigger, the odds of the label must be `MIN_EFFECT`
+   times those that the trusted model expects, as of a feature of the token scan. A trigger decides the label; a word
+   that the trusted model does not know leans to one, however surely.
+6. Again on the rest, for the next trigger, and for what of the first was not found.
 
 Of more than `sample_rows` rows a drawn sample is scanned. A further row of the label joins a group where it has as much
 of the trigger as the last row that growth took: one product with the weights of what told it.

@@ -14,6 +14,7 @@ from musclelora.seeding import derived_seed, generator
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.honest_limit import limits_of
 from musclelora.validation.text_residual import Residual, TextFeatures, contributions, cross_fitted, folds_of
+from musclelora.validation.token_scan import MIN_EFFECT, odds_in, odds_of
 
 CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, fine for a rare one
 DIRECTIONS, WHITENED = 40, 30
@@ -24,7 +25,8 @@ NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken to
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
 GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
-AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
+DECIDING = 0.1  # of honest groups at most so many have `MIN_EFFECT`: of 60 draws none, at most 8.3 (Rotten Tomatoes)
+FURTHER_EFFECT = MIN_EFFECT / 2  # where a look found something: who attacked a label did so in more forms than one
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
 SHARED = 2  # features of each kind that describe a group
 
@@ -49,20 +51,21 @@ class Found:
 class _Look:
     """The greatest excess, what honest rows show, the rows grown from it, and what each row has of their trigger.
 
-    `further_limit` is for a label where another look has found something.
+    `effect`: among all rows with as much of the trigger, the odds of the label over those that the trusted model
+    expects.
     """
 
     excess: float
     median: float
     limit: float
-    further_limit: float
+    effect: float
     new: np.ndarray
     trigger: np.ndarray
     trigger_weights: np.ndarray
 
-    def exceeds(self, limit: float) -> bool:
+    def exceeds(self, limit: float, effect: float) -> bool:
         """Whether it does, with a group: of what only its first cluster shared, growth leaves a few rows."""
-        return self.excess > limit and int(self.new.sum()) >= MIN_CLUSTER
+        return self.excess > limit and self.effect >= effect and int(self.new.sum()) >= MIN_CLUSTER
 
 
 class LabelScan:
@@ -78,7 +81,8 @@ class LabelScan:
 
     def groups(self) -> list[Found]:
         """Looks, each on the rows that the former ones left. A look counts if its excess is above the limit of its
-        own or a later look: until all of a poison is out, the model of honest labels has learned from the rest."""
+        own or a later look: until all of a poison is out, the model of honest labels has learned from the rest. And
+        if it decides the label: a word or a subject that the trusted model does not know only leans to one."""
         looks: list[_Look] = []
         set_aside = np.zeros(len(self.y), dtype=bool)
         for number in range(self.config.max_groups):
@@ -90,14 +94,13 @@ class LabelScan:
                 break
             set_aside = set_aside | look.new
         limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
-        if not any(look.exceeds(limit) for look, limit in zip(looks, limits, strict=True)):
+        if not any(look.exceeds(limit, MIN_EFFECT) for look, limit in zip(looks, limits, strict=True)):
             return []
-        further = [min(look.further_limit for look in looks[number:]) for number in range(len(looks))]
-        last = max(i for i, look in enumerate(looks) if look.exceeds(further[i]))
+        last = max(i for i, look in enumerate(looks) if look.exceeds(limits[i], FURTHER_EFFECT))
         return [
-            self._found(look, limits[i] if look.excess > limits[i] else further[i])
+            self._found(look, limits[i])
             for i, look in enumerate(looks[: last + 1])
-            if look.new.any()
+            if look.effect >= FURTHER_EFFECT and look.new.any()
         ]
 
     def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
@@ -112,11 +115,15 @@ class LabelScan:
                 group[alive[rows]] = True
         rest = self.residual if not set_aside.any() else self._without(set_aside, self.residual)
         group, without = self._grown(group, rest, set_aside)
-        honest = self._honest(group, without, set_aside, number, top)
         trigger = Residual(rest.values - without.values, rest.weights - without.weights)
-        if top > honest[0] and group.any():
-            group, trigger = self._refined(group, trigger, rest, set_aside)
-        return _Look(top, *honest, group, trigger.values, trigger.weights.mean(0))
+        grown = group
+        if top > LEAST_EXCESS and group.any():
+            grown, trigger = self._refined(group, trigger, rest, set_aside)
+        effect = self._effect(grown, trigger.values)
+        honest = (LEAST_EXCESS, np.inf)
+        if effect >= FURTHER_EFFECT:
+            honest = self._honest(group, without, set_aside, number, top)
+        return _Look(top, *honest, effect, grown, trigger.values, trigger.weights.mean(0))
 
     def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
         return self.features.x[rows], self.offset[rows], self.folds[rows]
@@ -153,14 +160,18 @@ class LabelScan:
         """The group grown once more, by a model that tells it from all other rows, and what each row has by that model.
 
         Such a model finds forms of the trigger that few rows share. It would also find an honest group's subject: what
-        it adds must have at least half of the group's excess, or the group and its `trigger` stay as they were.
+        it adds must have at least half of the group's excess, and a group that decides the label must still do so, or
+        the group and its `trigger` stay as they were.
         """
         excess = self._excess(residual, set_aside)
         first, none = group, np.zeros(len(group))
+        least_effect = min(self._effect(group, trigger.values), MIN_EFFECT)
         for _ in range(GROWTH_STEPS):
             told = cross_fitted(self.features.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
             grown = self._with_most(told.values, set_aside)
             if not grown.any() or _adds_quiet_rows(grown, first, excess, JOINS_FROM):
+                break
+            if self._effect(grown, told.values) < least_effect:
                 break
             settled, group, trigger = bool((grown == group).all()), grown, told
             if settled:
@@ -179,19 +190,27 @@ class LabelScan:
         grown[order[: int(np.argmax(gain)) + 1]] = True
         return grown & self.y
 
+    def _effect(self, group: np.ndarray, trigger: np.ndarray) -> float:
+        """Ratio of the odds of the label among the group and all rows of other labels with as much of its trigger to
+        those that the trusted model expects of them; 1 without a group."""
+        if not group.any():
+            return 1.0
+        has = group | (~self.y & (trigger >= trigger[group].min()))
+        return float(odds_in(group.sum(), int(has.sum())) / odds_of(expit(self.offset[has]).mean()))
+
     def _honest(
         self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
-    ) -> tuple[float, float, float]:
-        """Of the greatest excess where nobody planted anything: median, limit, and limit for a label that was attacked.
+    ) -> tuple[float, float]:
+        """Of the greatest excess where nobody planted anything: median, and limit.
 
         An `excess` under `LEAST_EXCESS` needs no limit: it is infinite.
         """
         if excess <= LEAST_EXCESS:
-            return np.inf, np.inf, np.inf
+            return np.inf, np.inf
         said = np.column_stack([without.values, self.offset])
         rest = ~group & ~set_aside
         if not self.y[rest].any():  # the group is all that is left of the label: nothing to compare it with
-            return np.inf, np.inf, np.inf
+            return np.inf, np.inf
         model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
         probability, alive = model.predict_proba(said)[:, 1], np.flatnonzero(~set_aside)
 
@@ -204,10 +223,9 @@ class LabelScan:
         def greatest_of(draws: range) -> list[float | None]:
             return Parallel()(delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
 
-        rates = np.minimum(np.array([1, AFTER_A_FIND]) * self.config.false_alarm, 0.5)
-        median, limits = limits_of(excess, greatest_of, self.config.redraws, rates)
-        limit, further = np.maximum(limits, LEAST_EXCESS).tolist()
-        return median, limit, further
+        rate = min(self.config.false_alarm / DECIDING, 0.5)
+        median, limits = limits_of(excess, greatest_of, self.config.redraws, np.array([rate]))
+        return median, max(float(limits[0]), LEAST_EXCESS)
 
     def _found(self, look: _Look, limit: float) -> Found:
         rows = np.flatnonzero(look.new)

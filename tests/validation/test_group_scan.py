@@ -77,7 +77,7 @@ def test_what_is_hardly_likelier_than_expected_is_not_suspect_whatever_honest_dr
     label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
     some = (given == 1) & (np.arange(300) < 60)
     without = label._without(some, label.residual)
-    assert label._honest(some, without, np.zeros(300, dtype=bool), 0, LEAST_EXCESS) == (np.inf, np.inf, np.inf)
+    assert label._honest(some, without, np.zeros(300, dtype=bool), 0, LEAST_EXCESS) == (np.inf, np.inf)
     assert min(label._honest(some, without, np.zeros(300, dtype=bool), 0, 9.0)[1:]) >= LEAST_EXCESS
 
 
@@ -194,37 +194,56 @@ def test_the_same_arguments_give_the_same_groups():
     assert first == second
 
 
-@pytest.mark.parametrize(
-    ("excesses", "found"),
-    [
-        ([0.8], []),  # between the limits, and nothing else was found
-        ([2.0, 0.8, 0.3], [(2.0, 1.0), (0.8, 0.6)]),
-        ([2.0, 0.3], [(2.0, 1.0)]),
-        ([0.8, 2.0], [(0.8, 0.6), (2.0, 1.0)]),
-    ],
-)
-def test_a_label_that_was_attacked_has_a_lower_limit_for_what_more_there_is(excesses, found, monkeypatch):
+def looking(monkeypatch, *looks):
+    """A scan whose looks have these excesses, effects and numbers of rows; the limit is 1."""
     texts, given, expected = honest(300)
-    scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), GroupScanConfig(enabled=True), 0, "1")
+    scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
 
     def look(_, number):
-        if number >= len(excesses):
+        if number >= len(looks):
             return None
-        new = np.isin(np.arange(300), np.flatnonzero(scan.y)[number * MIN_CLUSTER :][:MIN_CLUSTER])
-        return _Look(excesses[number], 0.2, 1.0, 0.6, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
+        excess, effect, rows = looks[number]
+        new = np.isin(np.arange(300), np.flatnonzero(scan.y)[number * MIN_CLUSTER :][:rows])
+        return _Look(excess, 0.2, 1.0, effect, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
 
     monkeypatch.setattr(scan, "_look", look)
-    assert [(group.excess, group.limit) for group in scan.groups()] == found
+    return scan
+
+
+@pytest.mark.parametrize(
+    ("looks", "found"),
+    [
+        ([(2.0, 8.0)], []),  # goes with the label beyond reason, and does not decide it
+        ([(0.9, 30.0)], []),
+        ([(2.0, 30.0)], [2.0]),
+        ([(2.0, 12.0)], []),  # enough only where another look decides
+        ([(2.0, 30.0), (1.5, 12.0), (1.4, 8.0)], [2.0, 1.5]),
+        ([(2.0, 8.0), (1.5, 30.0)], [1.5]),  # what is honest before it is set aside for the look alone
+        ([(0.9, 30.0), (2.0, 30.0)], [0.9, 2.0]),  # before all of it is out, the limit is too high
+    ],
+)
+def test_a_group_must_exceed_honest_rows_and_decide_its_label(looks, found, monkeypatch):
+    scan = looking(monkeypatch, *((*look, MIN_CLUSTER) for look in looks))
+    assert [group.excess for group in scan.groups()] == found
 
 
 @pytest.mark.parametrize("rows", [MIN_CLUSTER - 1, MIN_CLUSTER])
 def test_what_growth_leaves_a_few_rows_is_no_group(rows, monkeypatch):
-    texts, given, expected = honest(300)
-    scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
-    new = np.isin(np.arange(300), np.flatnonzero(scan.y)[:rows])
-    look = _Look(2.0, 0.2, 1.0, 0.6, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
-    monkeypatch.setattr(scan, "_look", lambda _, number: None if number else look)
+    scan = looking(monkeypatch, (2.0, 30.0, rows))
     assert [len(group.rows) for group in scan.groups()] == [rows] * (rows >= MIN_CLUSTER)
+
+
+def test_the_effect_counts_rows_of_other_labels_with_as_much_of_the_trigger():
+    texts, given, _ = honest(300)
+    even = np.zeros(300)  # a trusted model that expects either label
+    scan = LabelScan(text_features(texts), given == 1, even, CONFIG, 0, "1")
+    mine, others = np.flatnonzero(scan.y)[:20], np.flatnonzero(~scan.y)[:3]
+    group, trigger = np.isin(np.arange(300), mine), np.zeros(300)
+    trigger[mine] = 1.0
+    assert scan._effect(group, trigger) == pytest.approx(20.5 / 0.5)
+    trigger[others] = 2.0
+    assert scan._effect(group, trigger) == pytest.approx(20.5 / 3.5)
+    assert scan._effect(np.zeros(300, dtype=bool), trigger) == 1.0
 
 
 def test_several_processes_find_what_one_finds():
