@@ -8,16 +8,18 @@
    median, less its standard error: little where the trusted model expects that label anyhow. Is it more than honest
    rows show? Labels are drawn again from a model that did not learn from the suspected rows, calibrated on the
    others; the same scan of many such draws gives the distribution of the greatest excess without a backdoor
-   (parametric bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - 10 `false_alarm` quantile it is
-   suspect if the group decides the label (5); never what is under `LEAST_EXCESS`, since labels of honest rows on one
-   subject are not drawn one by one.
+   (parametric bootstrap; a Gumbel distribution is fitted to the maxima). Above its 1 - `false_alarm` quantile is a
+   suspect, and in a label with one, so is what is above the 1 - 10 `false_alarm` quantile; never what is under
+   `LEAST_EXCESS`, since labels of honest rows on one subject are not drawn one by one.
 4. Growth: the residual is fitted without the group. What a row's residual loses by that is what it has of the group's
    trigger. Rows of other labels that lose as much say how many honest rows of this label would: growth stops where a
    further row is more probably honest than not. Once more so by a model that tells the group from all other rows.
-5. Effect: of all rows, whatever their label, with as much of the trigger, the odds of the label must be `MIN_EFFECT`
-   times those that the trusted model expects, as of a feature of the token scan. A trigger decides the label; a word
-   that the trusted model does not know leans to one, however surely.
-6. Again on the rest, for the next trigger, and for what of the first was not found.
+5. Again on the rest, for the next trigger, and for what of the first was not found.
+
+All this in two views (`VIEWS`). In the first, words count twice, which makes the clusters purer, and an honest word that
+the trusted model does not know stands out as a trigger does. But it leans to a label and does not decide it: there a
+group needs an effect as a feature of the token scan does. Of all rows with as much of its trigger, whatever their
+label, the odds of the label must be `MIN_EFFECT` times those that the trusted model expects.
 
 Of more than `sample_rows` rows a drawn sample is scanned. A further row of the label joins a group where it has as much
 of the trigger as the last row that growth took: one product with the weights of what told it.
@@ -42,7 +44,7 @@ from musclelora.training.backbone import Backbone
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ONE_PROCESS, EngineConfig, GroupScanConfig
 from musclelora.validation.engine import EngineError, running
-from musclelora.validation.label_scan import MIN_LABEL_ROWS, Found, LabelScan
+from musclelora.validation.label_scan import MIN_LABEL_ROWS, VIEWS, Found, LabelScan
 from musclelora.validation.text_residual import TextFeatures, text_features
 from musclelora.validation.trusted_model import TrustedModel
 
@@ -110,7 +112,11 @@ def scan_groups(
     groups: list[SuspectGroup] = []
     for number in enough:
         name = label_names[number]
-        found = LabelScan(features, y == number, offsets[:, number], config, seed, name).groups()
+        found, set_aside = list[Found](), np.zeros(len(sample), dtype=bool)
+        for view in VIEWS:
+            new = LabelScan(features, y == number, offsets[:, number], config, seed, name, view).groups(set_aside)
+            set_aside[[row for group in new for row in group.rows]] = True
+            found += new
         others = np.flatnonzero(not_read & (label_ids == number))
         joining = _joining(found, features, [texts[row] for row in others.tolist()])
         for group, joined in zip(found, joining, strict=True):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 from scipy.special import expit
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -25,10 +25,27 @@ NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken to
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
 GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
-DECIDING = 0.1  # of honest groups at most so many have `MIN_EFFECT`: of 60 draws none, at most 8.3 (Rotten Tomatoes)
-FURTHER_EFFECT = MIN_EFFECT / 2  # where a look found something: who attacked a label did so in more forms than one
+AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
 SHARED = 2  # features of each kind that describe a group
+
+
+@dataclass(frozen=True)
+class View:
+    """What a scan of a label looks at: words count `words` times, and a group must have an `effect`.
+
+    `rates`: chances of honest rows to exceed the limit, before a find and after one, in false-alarm rates.
+    """
+
+    words: float
+    effect: float
+    rates: tuple[int, int]
+
+
+# Words that count twice are shrunk less (the residual has a quarter of what they say), and clusters are purer: of a
+# trigger, and of an honest word that the trusted model does not know. But that only leans to a label: in 60 honest
+# draws (Rotten Tomatoes) no group had an effect over 8.3, so that of ten over the limit at most one is there by chance.
+VIEWS = (View(2.0, MIN_EFFECT, (AFTER_A_FIND, AFTER_A_FIND)), View(1.0, 0.0, (1, AFTER_A_FIND)))
 
 
 @dataclass(frozen=True)
@@ -51,13 +68,14 @@ class Found:
 class _Look:
     """The greatest excess, what honest rows show, the rows grown from it, and what each row has of their trigger.
 
-    `effect`: among all rows with as much of the trigger, the odds of the label over those that the trusted model
-    expects.
+    `further_limit` is for a label where another look has found something. `effect`: among all rows with as much of the
+    trigger, the odds of the label over those that the trusted model expects.
     """
 
     excess: float
     median: float
     limit: float
+    further_limit: float
     effect: float
     new: np.ndarray
     trigger: np.ndarray
@@ -69,22 +87,33 @@ class _Look:
 
 
 class LabelScan:
-    """The scan of one label; all masks and values have the shape [rows]."""
+    """The scan of one label in one view; all masks and values have the shape [rows]."""
 
     def __init__(
-        self, features: TextFeatures, y: np.ndarray, offset: np.ndarray, config: GroupScanConfig, seed: int, name: str
+        self,
+        features: TextFeatures,
+        y: np.ndarray,
+        offset: np.ndarray,
+        config: GroupScanConfig,
+        seed: int,
+        name: str,
+        view: View = VIEWS[-1],
     ) -> None:
-        self.features, self.y, self.offset = features, y, offset
+        self.features, self.y, self.offset, self.view = features, y, offset, view
         self.config, self.seed, self.name = config, seed, name
+        self.scales = np.where(features.kinds == 0, view.words, 1.0)
+        self.x = (features.x @ diags(self.scales)).tocsr()
         self.folds = folds_of(len(y), seed)
-        self.residual = cross_fitted(features.x, y, offset, self.folds)
+        self.residual = cross_fitted(self.x, y, offset, self.folds)
 
-    def groups(self) -> list[Found]:
+    def groups(self, found_before: np.ndarray | None = None) -> list[Found]:
         """Looks, each on the rows that the former ones left. A look counts if its excess is above the limit of its
-        own or a later look: until all of a poison is out, the model of honest labels has learned from the rest. And
-        if it decides the label: a word or a subject that the trusted model does not know only leans to one."""
+        own or a later look: until all of a poison is out, the model of honest labels has learned from the rest.
+
+        `found_before`: rows of the label that another view found.
+        """
         looks: list[_Look] = []
-        set_aside = np.zeros(len(self.y), dtype=bool)
+        set_aside = np.zeros(len(self.y), dtype=bool) if found_before is None else found_before
         for number in range(self.config.max_groups):
             look = self._look(set_aside, number)
             if look is None:
@@ -94,13 +123,16 @@ class LabelScan:
                 break
             set_aside = set_aside | look.new
         limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
-        if not any(look.exceeds(limit, MIN_EFFECT) for look, limit in zip(looks, limits, strict=True)):
+        effect = self.view.effect
+        attacked = found_before is not None and found_before.any()
+        if not attacked and not any(look.exceeds(limit, effect) for look, limit in zip(looks, limits, strict=True)):
             return []
-        last = max(i for i, look in enumerate(looks) if look.exceeds(limits[i], FURTHER_EFFECT))
+        lower = [min(look.further_limit for look in looks[number:]) for number in range(len(looks))]
+        last = max((i for i, look in enumerate(looks) if look.exceeds(lower[i], effect)), default=-1)
         return [
-            self._found(look, limits[i])
+            self._found(look, limits[i] if look.excess > limits[i] else lower[i])
             for i, look in enumerate(looks[: last + 1])
-            if look.effect >= FURTHER_EFFECT and look.new.any()
+            if look.effect >= effect and look.new.any()
         ]
 
     def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
@@ -120,19 +152,19 @@ class LabelScan:
         if top > LEAST_EXCESS and group.any():
             grown, trigger = self._refined(group, trigger, rest, set_aside)
         effect = self._effect(grown, trigger.values)
-        honest = (LEAST_EXCESS, np.inf)
-        if effect >= FURTHER_EFFECT:
+        honest = (LEAST_EXCESS, np.inf, np.inf)
+        if effect >= self.view.effect:
             honest = self._honest(group, without, set_aside, number, top)
         return _Look(top, *honest, effect, grown, trigger.values, trigger.weights.mean(0))
 
     def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
-        return self.features.x[rows], self.offset[rows], self.folds[rows]
+        return self.x[rows], self.offset[rows], self.folds[rows]
 
     def _random(self) -> int:
         return derived_seed(self.seed, "group scan/clusters", self.name) % 2**32
 
     def _without(self, rows: np.ndarray, near: Residual) -> Residual:
-        return cross_fitted(self.features.x, self.y, self.offset, self.folds, without=rows, start=near.weights)
+        return cross_fitted(self.x, self.y, self.offset, self.folds, without=rows, start=near.weights)
 
     def _grown(self, group: np.ndarray, residual: Residual, set_aside: np.ndarray) -> tuple[np.ndarray, Residual]:
         """The group grown, or shrunk, to the rows that carry its trigger, and the residual fitted without them.
@@ -160,14 +192,14 @@ class LabelScan:
         """The group grown once more, by a model that tells it from all other rows, and what each row has by that model.
 
         Such a model finds forms of the trigger that few rows share. It would also find an honest group's subject: what
-        it adds must have at least half of the group's excess, and a group that decides the label must still do so, or
-        the group and its `trigger` stay as they were.
+        it adds must have at least half of the group's excess, and the group no less than the view's effect if it had
+        that, or the group and its `trigger` stay as they were.
         """
         excess = self._excess(residual, set_aside)
         first, none = group, np.zeros(len(group))
-        least_effect = min(self._effect(group, trigger.values), MIN_EFFECT)
+        least_effect = min(self._effect(group, trigger.values), self.view.effect)
         for _ in range(GROWTH_STEPS):
-            told = cross_fitted(self.features.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
+            told = cross_fitted(self.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
             grown = self._with_most(told.values, set_aside)
             if not grown.any() or _adds_quiet_rows(grown, first, excess, JOINS_FROM):
                 break
@@ -200,17 +232,17 @@ class LabelScan:
 
     def _honest(
         self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
-    ) -> tuple[float, float]:
-        """Of the greatest excess where nobody planted anything: median, and limit.
+    ) -> tuple[float, float, float]:
+        """Of the greatest excess where nobody planted anything: median, limit, and limit for a label that was attacked.
 
         An `excess` under `LEAST_EXCESS` needs no limit: it is infinite.
         """
         if excess <= LEAST_EXCESS:
-            return np.inf, np.inf
+            return np.inf, np.inf, np.inf
         said = np.column_stack([without.values, self.offset])
         rest = ~group & ~set_aside
         if not self.y[rest].any():  # the group is all that is left of the label: nothing to compare it with
-            return np.inf, np.inf
+            return np.inf, np.inf, np.inf
         model = LogisticRegression(C=1e6, max_iter=1000).fit(said[rest], self.y[rest])
         probability, alive = model.predict_proba(said)[:, 1], np.flatnonzero(~set_aside)
 
@@ -223,9 +255,10 @@ class LabelScan:
         def greatest_of(draws: range) -> list[float | None]:
             return Parallel()(delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
 
-        rate = min(self.config.false_alarm / DECIDING, 0.5)
-        median, limits = limits_of(excess, greatest_of, self.config.redraws, np.array([rate]))
-        return median, max(float(limits[0]), LEAST_EXCESS)
+        rates = np.minimum(np.array(self.view.rates) * self.config.false_alarm, 0.5)
+        median, limits = limits_of(excess, greatest_of, self.config.redraws, rates)
+        limit, further = np.maximum(limits, LEAST_EXCESS).tolist()
+        return median, limit, further
 
     def _found(self, look: _Look, limit: float) -> Found:
         rows = np.flatnonzero(look.new)
@@ -241,7 +274,8 @@ class LabelScan:
         typical = rows[np.argsort(-look.trigger[rows], kind="stable")]
         names = tuple(str(self.features.names[j]) for j in shared)
         least = float(look.trigger[rows].min())
-        return Found(look.excess, limit, names, tuple(typical.tolist()), look.trigger_weights, least)
+        weights = look.trigger_weights * np.append(self.scales, 1.0)
+        return Found(look.excess, limit, names, tuple(typical.tolist()), weights, least)
 
 
 def _adds_quiet_rows(grown: np.ndarray, first: np.ndarray, excess: np.ndarray, share: float) -> bool:

@@ -21,7 +21,6 @@ FORMS = ("{!r}", "pattern {!r}", "{}")  # of the features' names: words, skeleto
 RUNS = ((1, 2), (1, 4), (1, 1))
 FRAME_WORDS = 150  # the commonest words, which stay in a skeleton: mostly function words and punctuation
 MIN_ROWS = 5  # rows that a feature must be in
-SCALES = (2.0, 1.0, 1.0)  # of the kinds; with one L2 for all, what words say was a quarter of what is in them
 PENALTY = 2.0  # L2 of the residual
 FOLDS = 5
 # Residuals within 0.002 of the optimum's (root mean square, SST-2), in half the time of SciPy's own settings.
@@ -30,8 +29,7 @@ OPTIMIZER = {"maxiter": 200, "maxcor": 20, "ftol": 1e-7}
 
 @dataclass(frozen=True, eq=False)
 class TextFeatures:
-    """TF-IDF times the kind's scale, shape [rows, features]; what each feature is, in words; and of which kind: words,
-    skeleton, shape."""
+    """TF-IDF, shape [rows, features]; what each feature is, in words; and of which kind: words, skeleton, shape."""
 
     x: csr_matrix
     names: np.ndarray
@@ -62,8 +60,7 @@ def text_features(texts: Sequence[str]) -> TextFeatures:
 
 
 def _side_by_side(columns: list[csr_matrix]) -> csr_matrix:
-    scaled = [scale * column for scale, column in zip(SCALES, columns, strict=True)]
-    x = csr_matrix(hstack(scaled), dtype=np.float64)
+    x = csr_matrix(hstack(columns), dtype=np.float64)
     x.sort_indices()
     return x
 

@@ -22,7 +22,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LEAST_EXCESS, MIN_CLUSTER, LabelScan, _Look
+from musclelora.validation.label_scan import LEAST_EXCESS, MIN_CLUSTER, VIEWS, LabelScan, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -77,7 +77,7 @@ def test_what_is_hardly_likelier_than_expected_is_not_suspect_whatever_honest_dr
     label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
     some = (given == 1) & (np.arange(300) < 60)
     without = label._without(some, label.residual)
-    assert label._honest(some, without, np.zeros(300, dtype=bool), 0, LEAST_EXCESS) == (np.inf, np.inf)
+    assert label._honest(some, without, np.zeros(300, dtype=bool), 0, LEAST_EXCESS) == (np.inf, np.inf, np.inf)
     assert min(label._honest(some, without, np.zeros(300, dtype=bool), 0, 9.0)[1:]) >= LEAST_EXCESS
 
 
@@ -194,42 +194,60 @@ def test_the_same_arguments_give_the_same_groups():
     assert first == second
 
 
-def looking(monkeypatch, *looks):
-    """A scan whose looks have these excesses, effects and numbers of rows; the limit is 1."""
+def looking(monkeypatch, view, *looks):
+    """A scan whose looks have these excesses, effects and numbers of rows; the limits are 1, and 0.6 after a find."""
     texts, given, expected = honest(300)
-    scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1")
+    scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1", view)
 
     def look(_, number):
         if number >= len(looks):
             return None
         excess, effect, rows = looks[number]
         new = np.isin(np.arange(300), np.flatnonzero(scan.y)[number * MIN_CLUSTER :][:rows])
-        return _Look(excess, 0.2, 1.0, effect, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
+        return _Look(excess, 0.2, 1.0, 0.6, effect, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
 
     monkeypatch.setattr(scan, "_look", look)
     return scan
 
 
 @pytest.mark.parametrize(
-    ("looks", "found"),
+    ("excesses", "found"),
     [
-        ([(2.0, 8.0)], []),  # goes with the label beyond reason, and does not decide it
-        ([(0.9, 30.0)], []),
-        ([(2.0, 30.0)], [2.0]),
-        ([(2.0, 12.0)], []),  # enough only where another look decides
-        ([(2.0, 30.0), (1.5, 12.0), (1.4, 8.0)], [2.0, 1.5]),
-        ([(2.0, 8.0), (1.5, 30.0)], [1.5]),  # what is honest before it is set aside for the look alone
-        ([(0.9, 30.0), (2.0, 30.0)], [0.9, 2.0]),  # before all of it is out, the limit is too high
+        ([0.8], []),  # between the limits, and nothing else was found
+        ([2.0, 0.8, 0.3], [(2.0, 1.0), (0.8, 0.6)]),
+        ([2.0, 0.3], [(2.0, 1.0)]),
+        ([0.8, 2.0], [(0.8, 0.6), (2.0, 1.0)]),
     ],
 )
-def test_a_group_must_exceed_honest_rows_and_decide_its_label(looks, found, monkeypatch):
-    scan = looking(monkeypatch, *((*look, MIN_CLUSTER) for look in looks))
+def test_a_label_that_was_attacked_has_a_lower_limit_for_what_more_there_is(excesses, found, monkeypatch):
+    scan = looking(monkeypatch, VIEWS[1], *((excess, 1.0, MIN_CLUSTER) for excess in excesses))
+    assert [(group.excess, group.limit) for group in scan.groups()] == found
+
+
+def test_what_another_view_found_is_an_attack_too(monkeypatch):
+    scan = looking(monkeypatch, VIEWS[1], (0.8, 1.0, MIN_CLUSTER))
+    assert [group.limit for group in scan.groups(scan.y)] == [0.6]
+    assert scan.groups(np.zeros(300, dtype=bool)) == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "found"),
+    [
+        ([(2.0, 19.0)], []),  # goes with the label beyond reason, and does not decide it
+        ([(0.5, 30.0)], []),
+        ([(2.0, 30.0)], [2.0]),
+        ([(2.0, 8.0), (1.5, 30.0)], [1.5]),  # an honest group before it is not suspect with it
+        ([(0.9, 30.0), (2.0, 30.0)], [0.9, 2.0]),
+    ],
+)
+def test_where_words_count_twice_a_group_must_decide_its_label(looks, found, monkeypatch):
+    scan = looking(monkeypatch, VIEWS[0], *((*look, MIN_CLUSTER) for look in looks))
     assert [group.excess for group in scan.groups()] == found
 
 
 @pytest.mark.parametrize("rows", [MIN_CLUSTER - 1, MIN_CLUSTER])
 def test_what_growth_leaves_a_few_rows_is_no_group(rows, monkeypatch):
-    scan = looking(monkeypatch, (2.0, 30.0, rows))
+    scan = looking(monkeypatch, VIEWS[1], (2.0, 30.0, rows))
     assert [len(group.rows) for group in scan.groups()] == [rows] * (rows >= MIN_CLUSTER)
 
 
