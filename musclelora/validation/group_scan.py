@@ -16,9 +16,9 @@
    further row is more probably honest than not. Once more so by a model that tells the group from all other rows.
 5. Again on the rest, for the next trigger, and for what of the first was not found.
 
-All this in two views (`VIEWS`). In the first, words count twice, which makes the clusters purer, and an honest word that
-the trusted model does not know stands out as a trigger does. But it leans to a label and does not decide it: there a
-group needs an effect as a feature of the token scan does. Of all rows with as much of its trigger, whatever their
+All this in two views (`VIEWS`). In the first, words count twice, which makes the clusters purer, and an honest word
+that the trusted model does not know stands out as a trigger does. But it leans to a label and does not decide it: there
+a group needs an effect, as a feature of the token scan does. Of all rows with as much of its trigger, whatever their
 label, the odds of the label must be `MIN_EFFECT` times those that the trusted model expects.
 
 Of more than `sample_rows` rows a drawn sample is scanned. A further row of the label joins a group where it has as much
