@@ -14,7 +14,7 @@ from musclelora.seeding import derived_seed, generator
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.honest_limit import limits_of
 from musclelora.validation.text_residual import Residual, TextFeatures, contributions, cross_fitted, folds_of
-from musclelora.validation.token_scan import MIN_EFFECT, odds_in, odds_of
+from musclelora.validation.token_scan import MIN_EFFECT, effect_of
 
 CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, fine for a rare one
 DIRECTIONS, WHITENED = 40, 30
@@ -34,18 +34,18 @@ SHARED = 2  # features of each kind that describe a group
 class View:
     """What a scan of a label looks at: words count `words` times, and a group must have an `effect`.
 
-    `rates`: chances of honest rows to exceed the limit, before a find and after one, in false-alarm rates.
+    `rate`: the chance of honest rows to exceed the limit, in false-alarm rates; after a find it is `AFTER_A_FIND`.
     """
 
     words: float
     effect: float
-    rates: tuple[int, int]
+    rate: int
 
 
 # Words that count twice are shrunk less (the residual has a quarter of what they say), and clusters are purer: of a
 # trigger, and of an honest word that the trusted model does not know. But that only leans to a label: in 60 honest
-# draws (Rotten Tomatoes) no group had an effect over 8.3, so that of ten over the limit at most one is there by chance.
-VIEWS = (View(2.0, MIN_EFFECT, (AFTER_A_FIND, AFTER_A_FIND)), View(1.0, 0.0, (1, AFTER_A_FIND)))
+# draws (Rotten Tomatoes) no group had an effect over 14.9: of ten over the limit at most one is there by chance.
+VIEWS = (View(words=2.0, effect=MIN_EFFECT, rate=10), View(words=1.0, effect=0.0, rate=1))
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class LabelScan:
         """
         looks: list[_Look] = []
         set_aside = np.zeros(len(self.y), dtype=bool) if found_before is None else found_before
+        attacked = bool(set_aside.any())
         for number in range(self.config.max_groups):
             look = self._look(set_aside, number)
             if look is None:
@@ -124,7 +125,6 @@ class LabelScan:
             set_aside = set_aside | look.new
         limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
         effect = self.view.effect
-        attacked = found_before is not None and found_before.any()
         if not attacked and not any(look.exceeds(limit, effect) for look, limit in zip(looks, limits, strict=True)):
             return []
         lower = [min(look.further_limit for look in looks[number:]) for number in range(len(looks))]
@@ -228,7 +228,7 @@ class LabelScan:
         if not group.any():
             return 1.0
         has = group | (~self.y & (trigger >= trigger[group].min()))
-        return float(odds_in(group.sum(), int(has.sum())) / odds_of(expit(self.offset[has]).mean()))
+        return float(effect_of(group.sum(), int(has.sum()), expit(self.offset[has]).mean()))
 
     def _honest(
         self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
@@ -255,7 +255,7 @@ class LabelScan:
         def greatest_of(draws: range) -> list[float | None]:
             return Parallel()(delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
 
-        rates = np.minimum(np.array(self.view.rates) * self.config.false_alarm, 0.5)
+        rates = np.minimum(np.array([self.view.rate, AFTER_A_FIND]) * self.config.false_alarm, 0.5)
         median, limits = limits_of(excess, greatest_of, self.config.redraws, rates)
         limit, further = np.maximum(limits, LEAST_EXCESS).tolist()
         return median, limit, further

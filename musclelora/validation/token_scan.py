@@ -160,7 +160,7 @@ def scan_tokens(
 
 def _passed(sums: LabelSums, threshold: float) -> np.ndarray:
     """Columns whose z and effect pass."""
-    effect = odds_in(sums.carriers, sums.count) / odds_of(sums.mean / sums.count)
+    effect = effect_of(sums.carriers, sums.count, sums.mean / sums.count)
     z = (sums.carriers - sums.mean) / np.sqrt(sums.variance)
     return np.flatnonzero((z >= threshold) & (effect >= MIN_EFFECT))
 
@@ -216,12 +216,12 @@ class _LabelScan:
             column = Name("words", word)
             elsewhere = np.setdiff1d(self._rows(self.names.index(column)), rows) if column in self.names else rows[:0]
             if len(elsewhere) >= MIN_ROWS:
-                odds = odds_in(self.given[elsewhere].sum(), len(elsewhere)) / odds_of(self.expected[elsewhere].mean())
-                shift = max(shift, float(odds))
-        odds = np.maximum(odds_of(self.expected[rows]) * shift, odds_of(alone))
+                effect = effect_of(self.given[elsewhere].sum(), len(elsewhere), self.expected[elsewhere].mean())
+                shift = max(shift, float(effect))
+        odds = np.maximum(_odds(self.expected[rows]) * shift, _odds(alone))
         p = odds / (1 + odds)
         z = (self.given[rows] - p).sum() / np.sqrt((p * (1 - p)).sum())
-        return bool(z >= threshold and odds_in(self.given[rows].sum(), len(rows)) / odds_of(p.mean()) >= MIN_EFFECT)
+        return bool(z >= threshold and effect_of(self.given[rows].sum(), len(rows), p.mean()) >= MIN_EFFECT)
 
     def one_by_one(self, able: np.ndarray, label: str, threshold: float) -> list[SuspectFeature]:
         """The strongest of the columns `able`, then the next on the rows that are left.
@@ -236,7 +236,7 @@ class _LabelScan:
         suspects: list[SuspectFeature] = []
         while len(able):
             z = (carriers - mean) / np.sqrt(np.maximum(variance, 1e-9))
-            effect = odds_in(carriers, count) / odds_of(np.clip(mean / np.maximum(count, 1), 1e-9, 1 - 1e-9))
+            effect = effect_of(carriers, count, np.clip(mean / np.maximum(count, 1), 1e-9, 1 - 1e-9))
             z[(z < MIN_Z_LEFT) | (effect < MIN_EFFECT**0.5)] = -np.inf
             if np.isneginf(z.max()):
                 break
@@ -284,10 +284,13 @@ def _words_of(name: Name) -> list[str]:
     return words if name.kind in PHRASES and (len(words) > 1 or name.kind != "words") else []
 
 
-def odds_in(hits: np.ndarray, count: np.ndarray | int) -> np.ndarray:
-    """Odds of a share, half a row added to both sides (Haldane 1956), so that they are finite."""
-    return (hits + 0.5) / (count - hits + 0.5)
+def effect_of(hits: np.ndarray, count: np.ndarray | int, expected: np.ndarray | float) -> np.ndarray:
+    """How many times the odds of `hits` in `count` rows are those of the `expected` share.
+
+    Half a row is added to hits and misses (Haldane 1956), so that the odds are finite.
+    """
+    return (hits + 0.5) / (count - hits + 0.5) / _odds(expected)
 
 
-def odds_of(share: np.ndarray | float) -> np.ndarray:
+def _odds(share: np.ndarray | float) -> np.ndarray:
     return np.asarray(share / (1 - share))
