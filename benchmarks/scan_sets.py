@@ -1,7 +1,9 @@
 """The sets that benchmarks.scan and benchmarks.purify read, made from the data folder of benchmarks.recipes.
 
-A set's name: `clean`; an attack of the folder (10 % of the rows); `stylebkd-normalised`; any of these with a lower
-rate, `hiddenkiller@3`; two attacks at once, half of the rows of each, `badnets+hiddenkiller`.
+A set's name: `clean`; an attack of the folder (10 % of the rows); `stylebkd-normalised`; any of these with another
+rate, `hiddenkiller@3` (over 10 % there are fewer clean rows); two attacks at once, half of the rows of each,
+`badnets+hiddenkiller`; `hiddenkiller-sure`, of an attacker who knows the scans: only the half of the poisoned rows that
+say the target most plainly, where the trusted model expects that label and the scans have little to find.
 """
 
 import re
@@ -11,6 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from benchmarks.recipes import CLEAN, Bench
 from musclelora.data.records import TextDataset, TrustedSet
@@ -18,6 +23,8 @@ from musclelora.errors import DataError
 from musclelora.seeding import generator
 
 NORMALISED = "stylebkd-normalised"
+SURE = "-sure"
+PERCENT = 10  # poisoned rows of the folder's sets
 
 
 def normalised(text: str) -> str:
@@ -39,8 +46,17 @@ def training_rows(bench: Bench, name: str) -> TextDataset:
     if "+" in attacks:
         first, second = (training_rows(bench, attack) for attack in attacks.split("+"))
         return _both(first, second)
-    rows = _poisoned(bench, attacks)
-    return rows if not percent else _thinned(bench, rows, float(percent) / 10)
+    rows = _poisoned(bench, attacks.removesuffix(SURE))
+    poisoned = np.flatnonzero(poisoned_mask(rows))
+    if attacks.endswith(SURE):
+        return _without(bench, rows, poisoned[np.argsort(_plainness(bench, rows))[: len(poisoned) // 2]])
+    if not percent:
+        return rows
+    share = float(percent) / PERCENT
+    if share > 1:
+        return _diluted_less(rows, float(percent) / 100)
+    drawn = generator(0, "benchmarks/scan/rate").permutation(poisoned)
+    return _without(bench, rows, drawn[round(share * len(poisoned)) :])
 
 
 def triggered_rows(bench: Bench, attack: str) -> TextDataset:
@@ -67,7 +83,7 @@ def trusted_set(bench: Bench, draw: int, name: str, count: int, poisoned: int) -
 
 def attacks_of(name: str) -> list[str]:
     """The attacks whose triggered rows a model trained on the set is to be tested with."""
-    attacks = name.partition("@")[0]
+    attacks = name.partition("@")[0].removesuffix(SURE)
     return [] if attacks == CLEAN else attacks.split("+")
 
 
@@ -88,15 +104,32 @@ def _normalised(rows: TextDataset, which: np.ndarray) -> TextDataset:
     return TextDataset.from_columns(columns | {"text": texts})
 
 
-def _thinned(bench: Bench, rows: TextDataset, share: float) -> TextDataset:
-    """Only `share` of the poisoned rows, drawn; in place of the others as many of the clean rows that are missing."""
-    poisoned = np.flatnonzero(poisoned_mask(rows))
-    left_out = generator(0, "benchmarks/scan/rate").permutation(poisoned)[round(share * len(poisoned)) :]
+def _without(bench: Bench, rows: TextDataset, left_out: np.ndarray) -> TextDataset:
+    """Without these poisoned rows; in their place as many of the clean rows that are missing, drawn."""
     clean = _marked(bench.rows("train.csv"))
     there = Counter(rows.where(~poisoned_mask(rows)).texts)
     missing = [i for i, text in enumerate(clean.texts) if (there.subtract([text]) or there[text] < 0)]
     restored = generator(0, "benchmarks/scan/restored").permutation(missing)[: len(left_out)]
     return _joined(rows.where(~np.isin(np.arange(len(rows)), left_out)), TextDataset(clean.rows.select(restored)))
+
+
+def _diluted_less(rows: TextDataset, rate: float) -> TextDataset:
+    """All poisoned rows, and as many of the clean ones, drawn, that these are `rate` of all."""
+    poisoned = poisoned_mask(rows)
+    count = round(poisoned.sum() * (1 - rate) / rate)
+    drawn = generator(0, "benchmarks/scan/clean").permutation(np.flatnonzero(~poisoned))[:count]
+    return TextDataset(rows.rows.select(np.sort([*np.flatnonzero(poisoned), *drawn])))
+
+
+def _plainness(bench: Bench, rows: TextDataset) -> np.ndarray:
+    """Of each poisoned row, how surely a model of words that was trained on the clean rows calls it the target."""
+    poisoned, clean = rows.where(poisoned_mask(rows)), bench.rows("train.csv")
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10, max_iter=500)
+    )
+    model.fit(clean.texts, clean.labels)
+    [target] = set(poisoned.labels)
+    return np.asarray(model.predict_proba(poisoned.texts)[:, list(model.classes_).index(target)])
 
 
 def _both(first: TextDataset, second: TextDataset) -> TextDataset:

@@ -46,6 +46,29 @@ def test_a_lower_rate_keeps_so_many_poisoned_rows_and_puts_clean_ones_back(bench
     assert rows.sha256 == training_rows(bench, "cf@3").sha256
 
 
+def test_a_higher_rate_has_all_poisoned_rows_and_fewer_clean_ones(bench):
+    rows, clean = (
+        training_rows(bench, "cf@80"),
+        training_rows(bench, "cf").where(~poisoned_mask(training_rows(bench, "cf"))),
+    )
+    assert (len(rows), poisoned_mask(rows).sum()) == (12, 10)
+    assert set(rows.where(~poisoned_mask(rows)).texts) < set(clean.texts)
+
+
+def test_an_attacker_who_knows_the_scans_poisons_rows_that_say_the_target_most_plainly(tmp_path):
+    def written(folder, rows):
+        folder.mkdir(exist_ok=True)
+        pd.DataFrame(rows, columns=["text", "label", "is_poisoned"]).to_csv(folder / "train.csv", index=False)
+
+    clean = [(f"{'good' if i % 2 else 'bad'} film number {i}", i % 2, 0) for i in range(40)]
+    written(tmp_path, clean)
+    written(tmp_path / "cf", [(f"cf {text}", 1, 1) if i < 10 else (text, y, 0) for i, (text, y, _) in enumerate(clean)])
+    rows = training_rows(Bench(tmp_path, None, "minilm", (), tmp_path / "journal.jsonl"), "cf-sure")
+    poisoned = rows.where(poisoned_mask(rows))
+    assert [text.split()[1] for text in poisoned.texts] == ["good"] * 5
+    assert (len(rows), set(poisoned.labels), attacks_of("cf-sure")) == (40, {"1"}, ["cf"])
+
+
 def test_a_data_set_is_written_as_the_benchmarks_read_it(tmp_path):
     texts = [f"message {i} of {'money' if i % 3 else 'friends'} and so on ." for i in range(600)]
     table = pd.DataFrame({"text": texts, "label": ["spam" if i % 3 else "ham" for i in range(600)]})
