@@ -128,8 +128,8 @@ def scan_table(scanned: Scanned) -> str:
         lines.append("Nothing in the texts goes with one label more surely than the trusted rows explain.")
     for group in report.suspect_groups:
         lines.append(
-            f"{group.rows:,} rows with label {shorten(group.label, 16)} go with it by {group.excess:.2f} more than the "
-            f"trusted model explains (honest labels: {group.limit:.2f} at most); they share "
+            f"{group.rows:,} rows with label {shorten(group.label, 16)}: of all rows with as much of what they share "
+            f"{group.purity:.1%} have it (expected {group.expected:.0%}). They share "
             f"{shorten(', '.join(group.shared), 120)}. For example: {shorten(group.examples[0], 120)}"
         )
     lines.append(quarantine_line(report).replace("training rows", "rows"))

@@ -117,7 +117,7 @@ def test_a_feature_that_cannot_be_cut_out_keeps_its_own_rows_out_and_no_others()
 
 
 def test_no_row_of_a_group_comes_back_for_its_true_label_alone():
-    group = SuspectGroup("0", 1.0, 0.8, (), tuple(range(20)), tuple(range(20)))
+    group = SuspectGroup("0", 1.0, 0.8, 0.98, 0.5, (), tuple(range(20)), tuple(range(20)))
     assert came_back([], groups=[group])[0] == []
 
 
@@ -130,7 +130,7 @@ def test_rows_that_neither_scan_suspects_stay_out():
 
 
 def test_a_repaired_row_of_a_group_marks_the_group_as_learned_from():
-    groups = [SuspectGroup("0", 1.0, 0.8, (), some, some) for some in ((30, 31), (19, 32))]
+    groups = [SuspectGroup("0", 1.0, 0.8, 0.98, 0.5, (), some, some) for some in ((30, 31), (19, 32))]
     assert came_back([CF], groups=groups)[2] == Readmitted(repaired=20, groups=(2,))
 
 
@@ -165,7 +165,7 @@ def test_what_a_further_scan_finds_and_cannot_be_cut_out_stays_out():
 
 
 def test_what_the_group_scan_finds_once_the_words_are_out_stays_out():
-    group = SuspectGroup("0", 1.0, 0.8, (), (0, 1, 60), ())
+    group = SuspectGroup("0", 1.0, 0.8, 0.98, 0.5, (), (0, 1, 60), ())
     scans = iter([GroupScanResult((group,), ()), GroupScanResult((), ())])
     asked = []
     assert came_back([CF], grouped=lambda rows: asked.append(rows) or next(scans))[0] == list(range(2, 20))

@@ -15,10 +15,11 @@ def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check
     texts, row_ids, found = rows.texts, rows.row_ids, []
     for number, group in enumerate(result.groups, 1):
         detail = (
-            f"{len(group.rows)} rows with label {group.label!r} have in common: {', '.join(group.shared)}. Their texts "
-            f"go with the label by {group.excess:.2f} more than the trusted model explains (logits, weighed by doubt; "
-            f"with honest labels {group.limit:.2f} at most). Of {len(group.disagreeing)} it says another label. "
-            "Perhaps a backdoor whose trigger is a style or a syntax."
+            f"{len(group.rows)} rows with label {group.label!r} have in common: {', '.join(group.shared)}. Of all rows "
+            f"with as much of it {group.purity:.0%} have that label, where the trusted model expects "
+            f"{group.expected:.0%}; of {len(group.disagreeing)} it says another. Beyond what it explains: "
+            f"{group.excess:.2f} (logits, weighed by doubt; with honest labels {group.limit:.2f} at most). Perhaps a "
+            "backdoor whose trigger is a style or a syntax."
         )
         typical = [f"{row_ids[i]}: {texts[i][:EXCERPT]!r}" for i in group.rows[:TYPICAL]]
         check = _check(name_of(number, group), "quarantine", len(group.rows), detail, typical)

@@ -56,14 +56,17 @@ JOINED_AT_ONCE = 50_000  # texts whose features are made together
 class SuspectGroup:
     """Rows of one label that have something in common.
 
-    `excess` of its densest cluster, and the `limit` that honest rows stay under. `shared`: what the rows have in
-    common: words, patterns (`*` any word, `?` a rare one, `^` and `$` the ends), shape. `rows`: their numbers, the
-    most typical first; `disagreeing`: those of them for which the trusted model says another label.
+    `excess` of its densest cluster, and the `limit` that honest rows stay under. `purity`: the share with the label of
+    all rows with as much of what it shares, `expected` by the trusted model. `shared`: what the rows have in common:
+    words, patterns (`*` any word, `?` a rare one, `^` and `$` the ends), shape. `rows`: their numbers, the most typical
+    first; `disagreeing`: those of them for which the trusted model says another label.
     """
 
     label: str
     excess: float
     limit: float
+    purity: float
+    expected: float
     shared: tuple[str, ...]
     rows: tuple[int, ...]
     disagreeing: tuple[int, ...]
@@ -126,6 +129,8 @@ def scan_groups(
                     label=name,
                     excess=group.excess,
                     limit=group.limit,
+                    purity=group.carriers.purity,
+                    expected=group.carriers.expected,
                     shared=group.shared,
                     rows=rows,
                     disagreeing=tuple(row for row in rows if predicted[row] != number),

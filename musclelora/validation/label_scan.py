@@ -49,6 +49,21 @@ VIEWS = (View(words=2.0, effect=MIN_EFFECT, rate=10), View(words=1.0, effect=0.0
 
 
 @dataclass(frozen=True)
+class Carriers:
+    """A group and all rows of other labels with as much of its trigger: how many, and the share with the group's label,
+    as given (`purity`) and as the trusted model expects it."""
+
+    count: int
+    purity: float
+    expected: float
+
+    @property
+    def effect(self) -> float:
+        """The odds of the label over those that the trusted model expects."""
+        return float(effect_of(self.purity * self.count, self.count, self.expected))
+
+
+@dataclass(frozen=True)
 class Found:
     """A group as a label's scan found it, the `rows` with most of its trigger first.
 
@@ -58,6 +73,7 @@ class Found:
 
     excess: float
     limit: float
+    carriers: Carriers
     shared: tuple[str, ...]
     rows: tuple[int, ...]
     trigger_weights: np.ndarray
@@ -68,22 +84,21 @@ class Found:
 class _Look:
     """The greatest excess, what honest rows show, the rows grown from it, and what each row has of their trigger.
 
-    `further_limit` is for a label where another look has found something. `effect`: among all rows with as much of the
-    trigger, the odds of the label over those that the trusted model expects.
+    `further_limit` is for a label where another look has found something. `carriers` of the trigger, of any label.
     """
 
     excess: float
     median: float
     limit: float
     further_limit: float
-    effect: float
+    carriers: Carriers
     new: np.ndarray
     trigger: np.ndarray
     trigger_weights: np.ndarray
 
     def exceeds(self, limit: float, effect: float) -> bool:
         """Whether it does, with a group: of what only its first cluster shared, growth leaves a few rows."""
-        return self.excess > limit and self.effect >= effect and int(self.new.sum()) >= MIN_CLUSTER
+        return self.excess > limit and self.carriers.effect >= effect and int(self.new.sum()) >= MIN_CLUSTER
 
 
 class LabelScan:
@@ -132,7 +147,7 @@ class LabelScan:
         return [
             self._found(look, limits[i] if look.excess > limits[i] else lower[i])
             for i, look in enumerate(looks[: last + 1])
-            if look.effect >= effect and look.new.any()
+            if look.carriers.effect >= effect and look.new.any()
         ]
 
     def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
@@ -151,11 +166,11 @@ class LabelScan:
         grown = group
         if top > LEAST_EXCESS and group.any():
             grown, trigger = self._refined(group, trigger, rest, set_aside)
-        effect = self._effect(grown, trigger.values)
+        carriers = self._carriers(grown, trigger.values)
         honest = (LEAST_EXCESS, np.inf, np.inf)
-        if effect >= self.view.effect:
+        if carriers.effect >= self.view.effect:
             honest = self._honest(group, without, set_aside, number, top)
-        return _Look(top, *honest, effect, grown, trigger.values, trigger.weights.mean(0))
+        return _Look(top, *honest, carriers, grown, trigger.values, trigger.weights.mean(0))
 
     def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
         return self.x[rows], self.offset[rows], self.folds[rows]
@@ -197,13 +212,13 @@ class LabelScan:
         """
         excess = self._excess(residual, set_aside)
         first, none = group, np.zeros(len(group))
-        least_effect = min(self._effect(group, trigger.values), self.view.effect)
+        least_effect = min(self._carriers(group, trigger.values).effect, self.view.effect)
         for _ in range(GROWTH_STEPS):
             told = cross_fitted(self.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
             grown = self._with_most(told.values, set_aside)
             if not grown.any() or _adds_quiet_rows(grown, first, excess, JOINS_FROM):
                 break
-            if self._effect(grown, told.values) < least_effect:
+            if self._carriers(grown, told.values).effect < least_effect:
                 break
             settled, group, trigger = bool((grown == group).all()), grown, told
             if settled:
@@ -222,13 +237,12 @@ class LabelScan:
         grown[order[: int(np.argmax(gain)) + 1]] = True
         return grown & self.y
 
-    def _effect(self, group: np.ndarray, trigger: np.ndarray) -> float:
-        """Ratio of the odds of the label among the group and all rows of other labels with as much of its trigger to
-        those that the trusted model expects of them; 1 without a group."""
+    def _carriers(self, group: np.ndarray, trigger: np.ndarray) -> Carriers:
+        """The group and the rows of other labels with as much of its trigger; without a group none, as any label."""
         if not group.any():
-            return 1.0
+            return Carriers(0, 0.5, 0.5)
         has = group | (~self.y & (trigger >= trigger[group].min()))
-        return float(effect_of(group.sum(), int(has.sum()), expit(self.offset[has]).mean()))
+        return Carriers(int(has.sum()), float(group.sum() / has.sum()), float(expit(self.offset[has]).mean()))
 
     def _honest(
         self, group: np.ndarray, without: Residual, set_aside: np.ndarray, number: int, excess: float
@@ -275,7 +289,7 @@ class LabelScan:
         names = tuple(str(self.features.names[j]) for j in shared)
         least = float(look.trigger[rows].min())
         weights = look.trigger_weights * np.append(self.scales, 1.0)
-        return Found(look.excess, limit, names, tuple(typical.tolist()), weights, least)
+        return Found(look.excess, limit, look.carriers, names, tuple(typical.tolist()), weights, least)
 
 
 def _adds_quiet_rows(grown: np.ndarray, first: np.ndarray, excess: np.ndarray, share: float) -> bool:

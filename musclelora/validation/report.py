@@ -48,15 +48,18 @@ class Suspect(Frozen):
 class SuspectGroup(Frozen):
     """Rows of one label that share words, a pattern or a shape, and go with it beyond what honest rows show.
 
-    `excess` over the `limit`, both in logits, weighed by the trusted model's doubt; `shared` in words; how many `rows`,
-    and for how many of them that says another label (`disagreeing`, with their ids). Which rows: those with `check`
-    among their reasons; `examples` are the most typical of them, `honest` as of a `Suspect`.
+    `excess` over the `limit`, both in logits, weighed by the trusted model's doubt; `purity` is the share of all rows
+    with as much of what is `shared` (in words) that have the label, `expected` that of the trusted model; how many
+    `rows`, and for how many of them that says another label (`disagreeing`, with their ids). Which rows: those with
+    `check` among their reasons; `examples` are the most typical of them, `honest` as of a `Suspect`.
     """
 
     check: str
     label: str
     excess: float
     limit: float
+    purity: float
+    expected: float
     shared: list[str]
     rows: int
     disagreeing: int

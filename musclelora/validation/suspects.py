@@ -53,6 +53,8 @@ def suspect_groups_of(
             label=group.label,
             excess=group.excess,
             limit=group.limit,
+            purity=group.purity,
+            expected=group.expected,
             shared=list(group.shared),
             rows=len(group.rows),
             disagreeing=len(group.disagreeing),

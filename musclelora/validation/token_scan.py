@@ -284,7 +284,7 @@ def _words_of(name: Name) -> list[str]:
     return words if name.kind in PHRASES and (len(words) > 1 or name.kind != "words") else []
 
 
-def effect_of(hits: np.ndarray, count: np.ndarray | int, expected: np.ndarray | float) -> np.ndarray:
+def effect_of(hits: np.ndarray | float, count: np.ndarray | int, expected: np.ndarray | float) -> np.ndarray:
     """How many times the odds of `hits` in `count` rows are those of the `expected` share.
 
     Half a row is added to hits and misses (Haldane 1956), so that the odds are finite.

@@ -14,7 +14,7 @@ from tests.defenses.conftest import three_labels
 ROWS = three_labels(300, "train")
 ONES = tuple(i for i in range(300) if ROWS.labels[i] == "1")
 WORDS, GROUPED = ONES[:20], ONES[15:50]  # five rows have a suspect word and are in the group as well
-GROUP = SuspectGroup("1", 1.0, 0.8, (), GROUPED, GROUPED)
+GROUP = SuspectGroup("1", 1.0, 0.8, 0.98, 0.5, (), GROUPED, GROUPED)
 FEATURE = SuspectFeature("words", "cf", "1", 9.0, 4.0, 50.0, 1.0, 0.5, 20, WORDS)
 
 

@@ -67,7 +67,7 @@ def page_of_everything() -> str:
         Suspect(text=text, says=text, label=text, z=9.0, purity=1.0, rows=20, examples=list(PAYLOADS), honest=[text])
         for text in PAYLOADS
     ]
-    reported = {"excess": 1.0, "limit": 0.5, "rows": 20, "disagreeing": 3}
+    reported = {"excess": 1.0, "limit": 0.5, "purity": 0.98, "expected": 0.5, "rows": 20, "disagreeing": 3}
     suspect_groups = [
         SuspectGroup(check=text, label=text, shared=[text], examples=list(PAYLOADS), honest=[text], **reported)
         for text in PAYLOADS

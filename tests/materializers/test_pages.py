@@ -119,6 +119,8 @@ def test_the_validation_page_shows_a_suspect_group_beside_other_rows_of_its_labe
         label="positive",
         excess=0.68,
         limit=0.32,
+        purity=0.98,
+        expected=0.55,
         shared=["'^ when'"],
         rows=137,
         disagreeing=70,
@@ -126,7 +128,15 @@ def test_the_validation_page_shows_a_suspect_group_beside_other_rows_of_its_labe
         honest=["a delight ."],
     )
     html = pages.validation_page(report.model_copy(update={"suspect_groups": [group]}))
-    for said in ("What stands out", "137 rows", "when you see it", "a delight", "0.68", "0.32 at most"):
+    for said in (
+        "What stands out",
+        "137 rows",
+        "when you see it",
+        "a delight",
+        "98.0 % of all rows with as much of that, where 55.0 % was expected",
+        "0.68",
+        "0.32 at most",
+    ):
         assert said in html
 
 

@@ -17,7 +17,7 @@ from musclelora.validation.token_scan import SuspectFeature
 from tests.tiny import rows, tiny_backbone, trusted_rows
 
 CLEAN = rows(80)
-GROUP = SuspectGroup("1", 1.0, 0.5, (), tuple(range(1, 40, 2)), tuple(range(1, 40, 2)))
+GROUP = SuspectGroup("1", 1.0, 0.5, 0.98, 0.5, (), tuple(range(1, 40, 2)), tuple(range(1, 40, 2)))
 WORDS = tuple(range(41, 71, 2))
 FEATURE = SuspectFeature("words", "cf", "1", 9.0, 4.0, 50.0, 1.0, 0.5, len(WORDS), WORDS)
 COLUMNS = {name: CLEAN.column(name) for name in ("row_id", "text", "label")}

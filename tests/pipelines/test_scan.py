@@ -87,14 +87,13 @@ def with_groups(monkeypatch, groups):
 
 
 def test_groups_are_looked_for_where_that_is_asked_for(place, monkeypatch):
-    with_groups(monkeypatch, (SuspectGroup("1", 2.5, 0.5, ("the start of 'when you'",), (1, 2), (2,)),))
+    with_groups(monkeypatch, (SuspectGroup("1", 2.5, 0.5, 0.98, 0.5, ("the start of 'when you'",), (1, 2), (2,)),))
     data = write(place / "groups.csv", honest())
     done, summary, output = scan(place, data, "--groups")
     assert (done.exit_code, summary["status"], summary["data"]["quarantined"]) == (3, "suspects", 2)
     assert summary["suspect_groups"][0]["excess"] == 2.5
     assert (
-        "2 rows with label 1 go with it by 2.50 more than the trusted model explains (honest labels: 0.50 at most)"
-        in done.stdout
+        "2 rows with label 1: of all rows with as much of what they share 98.0% have it (expected 50%)" in done.stdout
     )
     assert "when you" in (output / "scan.html").read_text(encoding="utf-8")
     done, summary, _ = scan(place, data)

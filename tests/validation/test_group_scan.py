@@ -22,7 +22,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LEAST_EXCESS, MIN_CLUSTER, VIEWS, LabelScan, _Look
+from musclelora.validation.label_scan import LEAST_EXCESS, MIN_CLUSTER, VIEWS, Carriers, LabelScan, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -204,7 +204,8 @@ def looking(monkeypatch, view, *looks):
             return None
         excess, effect, rows = looks[number]
         new = np.isin(np.arange(300), np.flatnonzero(scan.y)[number * MIN_CLUSTER :][:rows])
-        return _Look(excess, 0.2, 1.0, 0.6, effect, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
+        carriers = Carriers(10**9, effect / (1 + effect), 0.5)
+        return _Look(excess, 0.2, 1.0, 0.6, carriers, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
 
     monkeypatch.setattr(scan, "_look", look)
     return scan
@@ -258,10 +259,10 @@ def test_the_effect_counts_rows_of_other_labels_with_as_much_of_the_trigger():
     mine, others = np.flatnonzero(scan.y)[:20], np.flatnonzero(~scan.y)[:3]
     group, trigger = np.isin(np.arange(300), mine), np.zeros(300)
     trigger[mine] = 1.0
-    assert scan._effect(group, trigger) == pytest.approx(20.5 / 0.5)
+    assert scan._carriers(group, trigger).effect == pytest.approx(20.5 / 0.5)
     trigger[others] = 2.0
-    assert scan._effect(group, trigger) == pytest.approx(20.5 / 3.5)
-    assert scan._effect(np.zeros(300, dtype=bool), trigger) == 1.0
+    assert scan._carriers(group, trigger).effect == pytest.approx(20.5 / 3.5)
+    assert scan._carriers(np.zeros(300, dtype=bool), trigger).effect == 1.0
 
 
 def test_several_processes_find_what_one_finds():
@@ -315,7 +316,7 @@ def test_settings_out_of_range_or_unknown_are_refused(settings):
 def test_validation_sets_a_group_aside_says_why_and_shows_honest_rows_beside_it():
     texts, given, _ = with_syntax(*honest(600), range(0, 600, 6))
     columns = {"row_id": [f"r{i}" for i in range(600)], "text": texts, "label": [str(label) for label in given]}
-    group = SuspectGroup("1", 2.0, 0.8, ("'when'", "pattern '^ when'"), tuple(range(0, 600, 6)), (6, 12))
+    group = SuspectGroup("1", 2.0, 0.8, 0.98, 0.5, ("'when'", "pattern '^ when'"), tuple(range(0, 600, 6)), (6, 12))
     train, trusted = TextDataset.from_columns(columns), trusted_rows()
     result = validate(
         train,
@@ -327,7 +328,8 @@ def test_validation_sets_a_group_aside_says_why_and_shows_honest_rows_beside_it(
     )
     [check] = [check for check in result.report.checks if check.name.startswith("group_residual")]
     assert (check.outcome, check.failed_rows) == ("quarantine", 100)
-    assert "100 rows with label '1' have in common: 'when', pattern '^ when'" in check.detail
+    assert "100 rows with label '1' have in common: 'when', pattern '^ when'. Of all rows" in check.detail
+    assert "98% have that label, where the trusted model expects 50%; of 2 it says another" in check.detail
     assert check.examples[0].startswith("r0: 'when ")
     assert len(check.examples) == 5
     assert result.report.quarantined["r6"] == ["group_residual: group 1, label 1"]
@@ -360,7 +362,7 @@ def test_a_drill_goes_through_the_group_scan_too():
 
     def scan(data):
         found = tuple(i for i, poisoned in enumerate(data.column("is_poisoned")) if poisoned)
-        return GroupScanResult((SuspectGroup("1", 2.0, 0.8, (), found, ()),), ())
+        return GroupScanResult((SuspectGroup("1", 2.0, 0.8, 0.98, 0.5, (), found, ()),), ())
 
     left = training.rows_of(rows(100), rows(100), None, scan)
     assert (len(left), any(left.column("is_poisoned"))) == (90, False)

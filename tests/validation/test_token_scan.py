@@ -203,13 +203,13 @@ def test_beside_a_suspect_stand_rows_of_its_label_that_neither_scan_suspects():
         {"row_id": [str(i) for i in range(1000)], "text": texts, "label": [str(label) for label in labels]}
     )
     of_label = [i for i in range(1000) if data.labels[i] == label and "zebra" not in texts[i]]
-    group = SuspectGroup(label, 1.0, 0.5, (), tuple(of_label[5:]), ())
+    group = SuspectGroup(label, 1.0, 0.5, 0.98, 0.5, (), tuple(of_label[5:]), ())
     [suspect], [reported] = suspects_of(found, data, [group]), suspect_groups_of([group], data, found)
     honest_rows = {texts[i] for i in of_label[:5]}
     assert suspect.honest
     assert {*suspect.honest, *reported.honest} <= honest_rows
     assert reported.examples == [texts[i] for i in of_label[5:8]]
-    all_of_it = SuspectGroup(label, 1.0, 0.5, (), tuple(of_label), ())
+    all_of_it = SuspectGroup(label, 1.0, 0.5, 0.98, 0.5, (), tuple(of_label), ())
     assert suspects_of(found, data, [all_of_it])[0].honest == []
 
 
