@@ -21,6 +21,7 @@ DIRECTIONS, WHITENED = 40, 30
 MIN_CLUSTER = 15  # rows
 MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to compare
 LEAST_EXCESS = 0.2  # below that, honest threads and authors exceed what honest draws show
+LEAST_EFFECT = 3.0  # of a group's rows 1 - 1 / effect have the label for its trigger (attributable fraction)
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
@@ -45,7 +46,7 @@ class View:
 # Words that count twice are shrunk less (the residual has a quarter of what they say), and clusters are purer: of a
 # trigger, and of an honest word that the trusted model does not know. But that only leans to a label: in 60 honest
 # draws (Rotten Tomatoes) no group had an effect over 14.9: of ten over the limit at most one is there by chance.
-VIEWS = (View(words=2.0, effect=MIN_EFFECT, rate=10), View(words=1.0, effect=0.0, rate=1))
+VIEWS = (View(words=2.0, effect=MIN_EFFECT, rate=10), View(words=1.0, effect=LEAST_EFFECT, rate=1))
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def test_the_validation_page_shows_a_suspect_group_beside_other_rows_of_its_labe
         "137 rows",
         "when you see it",
         "a delight",
-        "98.0 % of all rows with as much of that, where 55.0 % was expected",
+        "98.0 % have this label, where 55.0 % was expected",
         "0.68",
         "0.32 at most",
     ):

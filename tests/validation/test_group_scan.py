@@ -22,7 +22,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LEAST_EXCESS, MIN_CLUSTER, VIEWS, Carriers, LabelScan, _Look
+from musclelora.validation.label_scan import LEAST_EFFECT, LEAST_EXCESS, MIN_CLUSTER, VIEWS, Carriers, LabelScan, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -204,7 +204,7 @@ def looking(monkeypatch, view, *looks):
             return None
         excess, effect, rows = looks[number]
         new = np.isin(np.arange(300), np.flatnonzero(scan.y)[number * MIN_CLUSTER :][:rows])
-        carriers = Carriers(10**9, effect / (1 + effect), 0.5)
+        carriers = Carriers(10**9, effect / (1 + effect) + 1e-6, 0.5)
         return _Look(excess, 0.2, 1.0, 0.6, carriers, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
 
     monkeypatch.setattr(scan, "_look", look)
@@ -221,12 +221,12 @@ def looking(monkeypatch, view, *looks):
     ],
 )
 def test_a_label_that_was_attacked_has_a_lower_limit_for_what_more_there_is(excesses, found, monkeypatch):
-    scan = looking(monkeypatch, VIEWS[1], *((excess, 1.0, MIN_CLUSTER) for excess in excesses))
+    scan = looking(monkeypatch, VIEWS[1], *((excess, LEAST_EFFECT, MIN_CLUSTER) for excess in excesses))
     assert [(group.excess, group.limit) for group in scan.groups()] == found
 
 
 def test_what_another_view_found_is_an_attack_too(monkeypatch):
-    scan = looking(monkeypatch, VIEWS[1], (0.8, 1.0, MIN_CLUSTER))
+    scan = looking(monkeypatch, VIEWS[1], (0.8, LEAST_EFFECT, MIN_CLUSTER))
     assert [group.limit for group in scan.groups(scan.y)] == [0.6]
     assert scan.groups(np.zeros(300, dtype=bool)) == []
 
@@ -244,6 +244,13 @@ def test_what_another_view_found_is_an_attack_too(monkeypatch):
 def test_where_words_count_twice_a_group_must_decide_its_label(looks, found, monkeypatch):
     scan = looking(monkeypatch, VIEWS[0], *((*look, MIN_CLUSTER) for look in looks))
     assert [group.excess for group in scan.groups()] == found
+
+
+@pytest.mark.parametrize(("effect", "found"), [(LEAST_EFFECT - 0.1, []), (LEAST_EFFECT, [2.0])])
+def test_a_group_of_which_less_than_two_thirds_have_the_label_for_their_trigger_is_not_suspect(
+    effect, found, monkeypatch
+):
+    assert [group.excess for group in looking(monkeypatch, VIEWS[1], (2.0, effect, MIN_CLUSTER)).groups()] == found
 
 
 @pytest.mark.parametrize("rows", [MIN_CLUSTER - 1, MIN_CLUSTER])
