@@ -1,7 +1,8 @@
 """CUBE (Cui et al. 2022): poisoned rows of a label are a cluster of their own in a model that has learned the backdoor.
 
-An undefended model is trained for one epoch; the states of the rows of each label are reduced in dimension and
-clustered by density; all but the largest cluster of a label is left out, rows in no cluster included.
+An undefended model is trained for one epoch; the states of all rows are reduced in dimension and clustered by density;
+of each label all but its largest cluster is left out, rows in no cluster included. The labels are clustered together:
+density finds no single cluster, so that one label alone is always taken apart, poisoned or not.
 """
 
 from typing import ClassVar, Literal
@@ -26,21 +27,20 @@ class Cube(Defense):
     epochs: PositiveInt = Field(1, description="of the model that learns the backdoor")
     reduction: Literal["umap", "pca"] = Field("umap", description="pca needs no further package, and is linear")
     dimensions: PositiveInt = Field(10, description="that the states are reduced to")
-    min_share: float = Field(0.01, gt=0, lt=0.5, description="of a label's rows, that a cluster has at least")
+    min_share: float = Field(0.01, gt=0, lt=0.5, description="of the rows, that a cluster has at least")
 
     def suspects(self, rows: TextDataset, defender: Defender) -> np.ndarray:
         labels, states = rows.label_ids(defender.label_names), defender.train(rows, self.epochs).states(rows.texts)
         suspect = np.zeros(len(rows), dtype=bool)
+        smallest = max(5, round(self.min_share * len(rows)))
+        if len(rows) <= 2 * smallest:
+            return suspect  # too few to speak of clusters
+        clusters = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(self._reduced(states, defender.seed))
         for label in np.unique(labels):
             of_label = np.flatnonzero(labels == label)
-            smallest = max(5, round(self.min_share * len(of_label)))
-            if len(of_label) <= 2 * smallest:
-                continue  # too few to speak of clusters
-            reduced = self._reduced(states[of_label], defender.seed)
-            clusters = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(reduced)
-            found = clusters[clusters >= 0]
+            found = clusters[of_label][clusters[of_label] >= 0]
             if len(found):
-                suspect[of_label] = clusters != np.bincount(found).argmax()
+                suspect[of_label] = clusters[of_label] != np.bincount(found).argmax()
         return suspect
 
     def _reduced(self, states: np.ndarray, seed: int) -> np.ndarray:

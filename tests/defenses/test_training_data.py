@@ -56,21 +56,33 @@ def test_bki_without_a_keyword_that_is_often_enough_suspects_nothing(poisoned, d
     assert not Bki(frequent_share=0.001).suspects(poisoned, defender).any()
 
 
-def test_cube_leaves_out_what_is_a_cluster_of_its_own_in_its_label():
-    """States that are given, since a model this small keeps no such cluster reliably."""
-    rows = three_labels(300, "train")
-    poisoned = np.array([label == TARGET and i % 5 == 0 for i, label in enumerate(rows.labels)])
-    at = np.where(poisoned, 9.0, [4.0 * int(label) for label in rows.labels])
-    states = generator(0, "tests/defenses/cube").normal(at[:, None], 0.5, (300, 12))
+def cube_suspects(rows, at):
+    """Of states around `at`, which are given: a model this small keeps no cluster reliably."""
+    states = generator(0, "tests/defenses/cube").normal(np.array(at)[:, None], 0.5, (len(rows), 12))
     learned = SimpleNamespace(states=lambda texts: states[: len(texts)])
     defender = Defender(TrustedSet(rows, owner="the tests"), rows, 7, lambda _rows, _epochs: learned, NO_BACKBONE, 32)
-    suspects = Cube(reduction="pca", dimensions=5, min_share=0.1).suspects(rows, defender)
+    return Cube(reduction="pca", dimensions=5, min_share=0.05).suspects(rows, defender)
+
+
+def test_cube_leaves_out_what_is_a_cluster_of_its_own_in_its_label():
+    rows = three_labels(300, "train")
+    poisoned = np.array([label == TARGET and i % 5 == 0 for i, label in enumerate(rows.labels)])
+    suspects = cube_suspects(rows, np.where(poisoned, 15.0, [4.0 * int(label) for label in rows.labels]))
     assert suspects[poisoned].all()
     assert suspects[~poisoned].mean() < 0.1
 
 
-def test_cube_leaves_labels_of_a_few_rows_alone(defender):
-    assert not Cube(epochs=1, reduction="pca").suspects(three_labels(30, "few"), defender).any()
+def test_cube_keeps_labels_that_are_one_cluster_each_and_leaves_out_rows_among_those_of_another():
+    rows = three_labels(300, "train")
+    labels = np.array([int(label) for label in rows.labels])
+    astray = np.arange(300) % 30 == 0
+    suspects = cube_suspects(rows, 4.0 * np.where(astray, (labels + 1) % 3, labels))
+    assert suspects[astray].all()
+    assert suspects[~astray].mean() < 0.1
+
+
+def test_cube_leaves_a_few_rows_alone():
+    assert not cube_suspects(three_labels(10, "few"), np.arange(10) % 2 * 9.0).any()
 
 
 def test_z_def_finds_nothing_at_a_limit_that_no_word_reaches(poisoned, defender):
