@@ -27,7 +27,15 @@ from benchmarks.kept import kept_model
 from benchmarks.recipes import ATTACKS, CLEAN, DOCUMENT, MAX_LENGTH, Bench, backbone_name
 from benchmarks.recipes_tables import write_section
 from benchmarks.scan import KeptTrustedModel, key_of, scanned
-from benchmarks.scan_sets import NORMALISED, attacks_of, poisoned_mask, training_rows, triggered_rows, trusted_set
+from benchmarks.scan_sets import (
+    NORMALISED,
+    PERCENT,
+    attacks_of,
+    poisoned_mask,
+    training_rows,
+    triggered_rows,
+    trusted_set,
+)
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.evaluation.metrics import ASR, CACC
 from musclelora.purification import readmit
@@ -116,7 +124,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     what = ["data", "encoder", "trusted", "set", "recipe", "set aside", "repaired", "poison left"]
     head = [*what, "CACC", "CACC clean", "ASR", "undefended", "floor"]
     body = [head, ["---"] * len(head)]
-    for line in lines:
+    for line in sorted(lines, key=_place):
         rates = [
             " ".join(f"{100 * rate['value']:.1f}" for rate in line[of].values()) or "-"
             for of in ("asr", "asr_undefended", "floor")
@@ -129,6 +137,14 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         counts = [str(line.get(count, "-")) for count in ("set_aside", "repaired", "poison_left")]
         body.append([*cell, *counts, *caccs, *rates])
     return "\n".join("| " + " | ".join(row) + " |" for row in body)
+
+
+def _place(line: dict[str, Any]) -> tuple[Any, ...]:
+    """The rates of an attack from low to high with both recipes; fewer or poisoned trusted rows come after."""
+    attack, _, percent = line["attack"].partition("@")
+    trusted = -line.get("trusted", 96), line.get("trusted_poisoned") or 0
+    recipe = line.get("recipe", UNDEFENDED) != UNDEFENDED
+    return line["dataset"], line["encoder"], attack, *trusted, float(percent or PERCENT), recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import data_sets, kept
+from benchmarks.purify import table as purified
 from benchmarks.recipes import Bench
 from benchmarks.scan import CLEAN, rows_of, table
 from benchmarks.scan_sets import attacks_of, normalised, poisoned_mask, training_rows, triggered_rows
@@ -124,3 +125,21 @@ def test_the_table_has_the_mean_over_the_draws_and_no_recall_on_the_clean_set():
         == "| e | badnets | 2 | 95.0% / 95.0% | 95.0% / 95.0% | 95.0% / 95.0% | 3.0% | recall 97%, honest 5% |"
     )
     assert written[3] == "| e | clean | 1 | 9 rows | 9 rows | 9 rows | 0.0% | honest 1% |"
+
+
+def test_purification_is_shown_by_rate_with_both_recipes_of_each():
+    def line(attack, recipe="none", trusted=96):
+        rate = {"cf": {"value": 0.25}}
+        about = {"dataset": "d", "encoder": "e", "attack": attack, "recipe": recipe, "trusted": trusted}
+        return about | {"cacc": 0.8, "cacc_clean": 0.9, "asr": rate, "asr_undefended": rate, "floor": rate}
+
+    guided = "musclelora-guided"
+    lines = [line("cf"), line("cf", trusted=32), line("cf@20"), line("cf@3", guided), line("cf@3")]
+    shown = [row.split(" | ")[2:5] for row in purified(lines).splitlines()[2:]]
+    assert shown == [
+        ["96", "cf@3", "none"],
+        ["96", "cf@3", guided],
+        ["96", "cf", "none"],
+        ["96", "cf@20", "none"],
+        ["32", "cf", "none"],
+    ]
