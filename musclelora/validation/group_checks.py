@@ -16,7 +16,7 @@ def group_checks(result: GroupScanResult, rows: TextDataset) -> list[tuple[Check
     for number, group in enumerate(result.groups, 1):
         detail = (
             f"{len(group.rows)} rows with label {group.label!r} have in common: {', '.join(group.shared)}. Of all rows "
-            f"with as much of it {group.purity:.0%} have that label, where the trusted model expects "
+            f"with as much of it {group.purity:.1%} have that label, where the trusted model expects "
             f"{group.expected:.0%}; of {len(group.disagreeing)} it says another. Beyond what it explains: "
             f"{group.excess:.2f} (logits, weighed by doubt; with honest labels {group.limit:.2f} at most). Perhaps a "
             "backdoor whose trigger is a style or a syntax."

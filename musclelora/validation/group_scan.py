@@ -19,7 +19,8 @@
 All this in two views (`VIEWS`). In the first, words count twice, which makes the clusters purer, and an honest word
 that the trusted model does not know stands out as a trigger does. But it leans to a label and does not decide it: there
 a group needs an effect, as a feature of the token scan does. Of all rows with as much of its trigger, whatever their
-label, the odds of the label must be `MIN_EFFECT` times those that the trusted model expects.
+label, the odds of the label must be `MIN_EFFECT` times those that the trusted model expects; in the second view,
+`LEAST_EFFECT` times.
 
 Of more than `sample_rows` rows a drawn sample is scanned. A further row of the label joins a group where it has as much
 of the trigger as the last row that growth took: one product with the weights of what told it.

@@ -336,7 +336,7 @@ def test_validation_sets_a_group_aside_says_why_and_shows_honest_rows_beside_it(
     [check] = [check for check in result.report.checks if check.name.startswith("group_residual")]
     assert (check.outcome, check.failed_rows) == ("quarantine", 100)
     assert "100 rows with label '1' have in common: 'when', pattern '^ when'. Of all rows" in check.detail
-    assert "98% have that label, where the trusted model expects 50%; of 2 it says another" in check.detail
+    assert "98.0% have that label, where the trusted model expects 50%; of 2 it says another" in check.detail
     assert check.examples[0].startswith("r0: 'when ")
     assert len(check.examples) == 5
     assert result.report.quarantined["r6"] == ["group_residual: group 1, label 1"]
