@@ -48,6 +48,7 @@ from musclelora.training.recipes import RecipeChoice
 SETS = ("hiddenkiller", NORMALISED, "badnets", "addsent", "stylebkd", CLEAN)
 SECTION = "benchmarks.purify"
 UNDEFENDED = "none"
+FIRST_LINES: dict[str, Any] = {"recipe": UNDEFENDED, "trusted": 96, "trusted_poisoned": 0}  # which did not say so
 
 
 def trained(
@@ -124,16 +125,15 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     what = ["data", "encoder", "trusted", "set", "recipe", "set aside", "repaired", "poison left"]
     head = [*what, "CACC", "CACC clean", "ASR", "undefended", "floor"]
     body = [head, ["---"] * len(head)]
-    for line in sorted(lines, key=_place):
+    for line in sorted((FIRST_LINES | line for line in lines), key=_place):
         rates = [
             " ".join(f"{100 * rate['value']:.1f}" for rate in line[of].values()) or "-"
             for of in ("asr", "asr_undefended", "floor")
         ]
         caccs = [f"{100 * line[of]:.1f}" for of in ("cacc", "cacc_clean")]
-        recipe = line.get("recipe", UNDEFENDED)  # the first lines did not name it
-        planted = line.get("trusted_poisoned")
-        trusted = f"{line.get('trusted', 96)}{f', {planted} poisoned' if planted else ''}"
-        cell = [line["dataset"], line["encoder"], trusted, line["attack"], recipe]
+        planted = line["trusted_poisoned"]
+        trusted = f"{line['trusted']}{f', {planted} poisoned' if planted else ''}"
+        cell = [line["dataset"], line["encoder"], trusted, line["attack"], line["recipe"]]
         counts = [str(line.get(count, "-")) for count in ("set_aside", "repaired", "poison_left")]
         body.append([*cell, *counts, *caccs, *rates])
     return "\n".join("| " + " | ".join(row) + " |" for row in body)
@@ -142,9 +142,9 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 def _place(line: dict[str, Any]) -> tuple[Any, ...]:
     """The rates of an attack from low to high with both recipes; fewer or poisoned trusted rows come after."""
     attack, _, percent = line["attack"].partition("@")
-    trusted = -line.get("trusted", 96), line.get("trusted_poisoned") or 0
-    recipe = line.get("recipe", UNDEFENDED) != UNDEFENDED
-    return line["dataset"], line["encoder"], attack, *trusted, float(percent or PERCENT), recipe
+    trusted = -line["trusted"], line["trusted_poisoned"]
+    second_line = line["recipe"] != UNDEFENDED
+    return line["dataset"], line["encoder"], attack, *trusted, float(percent or PERCENT), second_line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -41,6 +41,8 @@ def normalised(text: str) -> str:
 def training_rows(bench: Bench, name: str) -> TextDataset:
     """The training rows of the set, with the column `is_poisoned`."""
     attacks, _, percent = name.partition("@")
+    if percent and ("+" in attacks or attacks.endswith(SURE)):
+        raise DataError(f"The set {name!r}: only one whole attack has rates. Leave '@{percent}' out.")
     if attacks == CLEAN:
         return _marked(bench.rows("train.csv"))
     if "+" in attacks:
@@ -118,7 +120,7 @@ def _diluted_less(rows: TextDataset, rate: float) -> TextDataset:
     poisoned = poisoned_mask(rows)
     count = round(poisoned.sum() * (1 - rate) / rate)
     drawn = generator(0, "benchmarks/scan/clean").permutation(np.flatnonzero(~poisoned))[:count]
-    return TextDataset(rows.rows.select(np.sort([*np.flatnonzero(poisoned), *drawn])))
+    return rows.where(poisoned | np.isin(np.arange(len(rows)), drawn))
 
 
 def _plainness(bench: Bench, rows: TextDataset) -> np.ndarray:

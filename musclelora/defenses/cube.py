@@ -37,10 +37,10 @@ class Cube(Defense):
             return suspect  # too few to speak of clusters
         clusters = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(self._reduced(states, defender.seed))
         for label in np.unique(labels):
-            of_label = np.flatnonzero(labels == label)
-            found = clusters[of_label][clusters[of_label] >= 0]
+            of_label = labels == label
+            found = clusters[of_label & (clusters >= 0)]
             if len(found):
-                suspect[of_label] = clusters[of_label] != np.bincount(found).argmax()
+                suspect |= of_label & (clusters != np.bincount(found).argmax())
         return suspect
 
     def _reduced(self, states: np.ndarray, seed: int) -> np.ndarray:

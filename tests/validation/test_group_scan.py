@@ -1,4 +1,5 @@
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LEAST_EFFECT, LEAST_EXCESS, MIN_CLUSTER, VIEWS, Carriers, LabelScan, _Look
+from musclelora.validation.label_scan import LEAST_EFFECT, LEAST_EXCESS, MIN_CLUSTER, VIEWS, LabelScan, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -204,7 +205,7 @@ def looking(monkeypatch, view, *looks):
             return None
         excess, effect, rows = looks[number]
         new = np.isin(np.arange(300), np.flatnonzero(scan.y)[number * MIN_CLUSTER :][:rows])
-        carriers = Carriers(10**9, effect / (1 + effect) + 1e-6, 0.5)
+        carriers = SimpleNamespace(effect=effect)
         return _Look(excess, 0.2, 1.0, 0.6, carriers, new, np.zeros(300), np.zeros(scan.features.x.shape[1] + 1))
 
     monkeypatch.setattr(scan, "_look", look)

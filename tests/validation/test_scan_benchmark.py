@@ -9,6 +9,7 @@ from benchmarks.purify import table as purified
 from benchmarks.recipes import Bench
 from benchmarks.scan import CLEAN, rows_of, table
 from benchmarks.scan_sets import attacks_of, normalised, poisoned_mask, training_rows, triggered_rows
+from musclelora.errors import DataError
 
 
 @pytest.fixture
@@ -54,6 +55,12 @@ def test_a_higher_rate_has_all_poisoned_rows_and_fewer_clean_ones(bench):
     )
     assert (len(rows), poisoned_mask(rows).sum()) == (12, 10)
     assert set(rows.where(~poisoned_mask(rows)).texts) < set(clean.texts)
+
+
+@pytest.mark.parametrize("name", ["cf+stylebkd@3", "cf-sure@3"])
+def test_a_rate_of_what_has_none_is_refused(name, bench):
+    with pytest.raises(DataError, match="only one whole attack has rates"):
+        training_rows(bench, name)
 
 
 def test_an_attacker_who_knows_the_scans_poisons_rows_that_say_the_target_most_plainly(tmp_path):
