@@ -26,6 +26,7 @@ NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken to
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
 GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
+UNSURE = 0.1  # of the label's other rows: those with the most excess, which the model of the group does not learn from
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
 SHARED = 2  # features of each kind that describe a group
@@ -207,15 +208,18 @@ class LabelScan:
     ) -> tuple[np.ndarray, Residual]:
         """The group grown once more, by a model that tells it from all other rows, and what each row has by that model.
 
-        Such a model finds forms of the trigger that few rows share. It would also find an honest group's subject: what
-        it adds must have at least half of the group's excess, and the group no less than the view's effect if it had
-        that, or the group and its `trigger` stay as they were.
+        Such a model finds forms of the trigger that few rows share. What the group lacks of the poison is among the
+        label's rows with the most excess: learned as honest, it would teach that its own forms are. It would also find
+        an honest group's subject: what it adds must have at least half of the group's excess, and the group no less
+        than the view's effect if it had that, or the group and its `trigger` stay as they were.
         """
         excess = self._excess(residual, set_aside)
         first, none = group, np.zeros(len(group))
         least_effect = min(self._carriers(group, trigger.values).effect, self.view.effect)
         for _ in range(GROWTH_STEPS):
-            told = cross_fitted(self.x, group, none, self.folds, without=set_aside, penalty=FINE_PENALTY)
+            others = self.y & ~group & ~set_aside
+            unsure = others & (excess > np.quantile(excess[others], 1 - UNSURE)) if others.any() else others
+            told = cross_fitted(self.x, group, none, self.folds, without=set_aside | unsure, penalty=FINE_PENALTY)
             grown = self._with_most(told.values, set_aside)
             if not grown.any() or _adds_quiet_rows(grown, first, excess, JOINS_FROM):
                 break

@@ -96,6 +96,15 @@ def test_a_found_group_takes_in_the_other_rows_with_its_trigger():
     assert (grown & ~poisoned).sum() <= 10
 
 
+def test_rows_that_may_be_poison_that_a_group_lacks_do_not_teach_it_what_is_honest():
+    """Learned from as honest, the two thirds of the poison that are not in the group leave ten honest rows in it."""
+    poisoned = np.arange(1200) % 12 == 0
+    group = np.arange(1200) % 36 == 0
+    grown = told_from_all_others(*with_syntax(*honest(1200, seed=1), np.flatnonzero(poisoned)), group)
+    assert (grown & poisoned).sum() >= 98
+    assert (grown & ~poisoned).sum() <= 5
+
+
 def thread_in_a_subject():
     """Three labels with words of their own; 40 rows of label 1, a thread, are what the trusted model gets wrong."""
     draw = np.random.default_rng(0)
