@@ -53,9 +53,12 @@ def fetched(name: str, output: Path = FOLDER) -> Path:
     """The folder of the backbone, downloaded and converted where it is not there; exits on a wrong hash."""
     folder = output / name
     if not (folder / WEIGHTS).exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="musclelora-backbone-", dir=output) as scratch:
-            {MPNET: fetch_mpnet, SMOLLM2: fetch_smollm2}[name](folder, Path(scratch))
+            made = Path(scratch) / name
+            made.mkdir()
+            {MPNET: fetch_mpnet, SMOLLM2: fetch_smollm2}[name](made, Path(scratch))
+            made.rename(folder)  # whole or not at all
     check(f"{folder / WEIGHTS}", (folder / WEIGHTS).read_bytes(), WEIGHTS_SHA256[name])
     return folder
 

@@ -2,7 +2,7 @@
 
 A word's suspicion is the text's perplexity less that of the text without it; words over a limit are taken out. The
 limit is the lowest that costs no more than `accuracy_loss` of the accuracy on clean rows (the paper too chooses it on a
-clean set), among the tenths of those rows' suspicions.
+clean set), among the tenths of those rows' suspicions, and finer where it takes few words out: triggers are few.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from musclelora.seeding import generator
 from musclelora.training.predict import length_batches, on_accelerator
 
 MAX_LENGTH = 128
+SHARES_KEPT = (*np.linspace(0, 0.9, 10), 0.95, 0.98, 0.99)  # of the clean rows' words, by the limits that are tried
 TOGETHER = 512  # padded tokens of the endings that are read in one row
 
 
@@ -55,7 +56,7 @@ class Onion(Defense):
     def _limit(self, model: Classifier, reader: "LanguageModel", texts: list[str], labels: np.ndarray) -> float:
         suspicions = reader.suspicions(texts)
         allowed = float((model.classes(texts) == labels).mean()) - self.accuracy_loss
-        for limit in np.quantile(np.concatenate([*suspicions, [0.0]]), np.linspace(0, 0.9, 10)).tolist():
+        for limit in np.quantile(np.concatenate([*suspicions, [0.0]]), SHARES_KEPT).tolist():
             shortened = [kept_words(text, of, limit) for text, of in zip(texts, suspicions, strict=True)]
             if float((model.classes(shortened) == labels).mean()) >= allowed:
                 return limit

@@ -130,10 +130,12 @@ class LabelScan:
         `found_before`: rows of the label that another view found.
         """
         looks: list[_Look] = []
+        effect = self.view.effect
         set_aside = np.zeros(len(self.y), dtype=bool) if found_before is None else found_before
         attacked = bool(set_aside.any())
         for number in range(self.config.max_groups):
-            look = self._look(set_aside, number)
+            pending = [look.excess for look in looks if look.carriers.effect >= effect and look.excess <= look.limit]
+            look = self._look(set_aside, number, max(pending, default=0.0))
             if look is None:
                 break
             looks.append(look)
@@ -141,7 +143,6 @@ class LabelScan:
                 break
             set_aside = set_aside | look.new
         limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
-        effect = self.view.effect
         if not attacked and not any(look.exceeds(limit, effect) for look, limit in zip(looks, limits, strict=True)):
             return []
         lower = [min(look.further_limit for look in looks[number:]) for number in range(len(looks))]
@@ -152,7 +153,8 @@ class LabelScan:
             if look.carriers.effect >= effect and look.new.any()
         ]
 
-    def _look(self, set_aside: np.ndarray, number: int) -> _Look | None:
+    def _look(self, set_aside: np.ndarray, number: int, pending: float) -> _Look | None:
+        """`pending`: the greatest excess of the former looks that have an effect and are under their limits."""
         alive = np.flatnonzero(~set_aside)
         clusters = _clusters(*self._of(alive), self.y[alive], self._random(), self.residual.weights)
         if not clusters:
@@ -170,8 +172,8 @@ class LabelScan:
             grown, trigger = self._refined(group, trigger, rest, set_aside)
         carriers = self._carriers(grown, trigger.values)
         honest = (LEAST_EXCESS, np.inf, np.inf)
-        if carriers.effect >= self.view.effect:
-            honest = self._honest(group, without, set_aside, number, top)
+        if carriers.effect >= self.view.effect or pending:
+            honest = self._honest(group, without, set_aside, number, max(top, pending))
         return _Look(top, *honest, carriers, grown, trigger.values, trigger.weights.mean(0))
 
     def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from musclelora.validation.group_scan import (
     SuspectGroup,
     scan_groups,
 )
-from musclelora.validation.label_scan import LEAST_EFFECT, LEAST_EXCESS, MIN_CLUSTER, VIEWS, LabelScan, _Look
+from musclelora.validation.label_scan import LEAST_EFFECT, LEAST_EXCESS, MIN_CLUSTER, VIEWS, LabelScan, View, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
@@ -80,6 +80,15 @@ def test_what_is_hardly_likelier_than_expected_is_not_suspect_whatever_honest_dr
     without = label._without(some, label.residual)
     assert label._honest(some, without, np.zeros(300, dtype=bool), 0, LEAST_EXCESS) == (np.inf, np.inf, np.inf)
     assert min(label._honest(some, without, np.zeros(300, dtype=bool), 0, 9.0)[1:]) >= LEAST_EXCESS
+
+
+def test_a_look_without_an_effect_has_a_limit_only_where_a_former_look_waits_for_one():
+    texts, given, expected = honest(600)
+    no_group_has_that = View(words=1.0, effect=np.inf, rate=1)
+    label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1", no_group_has_that)
+    nothing = np.zeros(600, dtype=bool)
+    assert label._look(nothing, 0, pending=0.0).limit == np.inf
+    assert LEAST_EXCESS <= label._look(nothing, 0, pending=9.0).limit < 9.0
 
 
 def told_from_all_others(texts, given, expected, group):
@@ -208,8 +217,10 @@ def looking(monkeypatch, view, *looks):
     """A scan whose looks have these excesses, effects and numbers of rows; the limits are 1, and 0.6 after a find."""
     texts, given, expected = honest(300)
     scan = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1", view)
+    asked = scan.pending_of_looks = []
 
-    def look(_, number):
+    def look(_, number, pending):
+        asked.append(pending)
         if number >= len(looks):
             return None
         excess, effect, rows = looks[number]
@@ -233,6 +244,20 @@ def looking(monkeypatch, view, *looks):
 def test_a_label_that_was_attacked_has_a_lower_limit_for_what_more_there_is(excesses, found, monkeypatch):
     scan = looking(monkeypatch, VIEWS[1], *((excess, LEAST_EFFECT, MIN_CLUSTER) for excess in excesses))
     assert [(group.excess, group.limit) for group in scan.groups()] == found
+
+
+@pytest.mark.parametrize(
+    ("looks", "pending"),
+    [
+        ([(0.8, LEAST_EFFECT)], 0.8),
+        ([(2.0, LEAST_EFFECT)], 0.0),  # above its own limit: it waits for none
+        ([(0.8, LEAST_EFFECT - 0.1)], 0.0),  # whatever the limit, it is no find
+    ],
+)
+def test_a_look_waits_for_the_limit_of_the_next_where_that_could_make_it_a_find(looks, pending, monkeypatch):
+    scan = looking(monkeypatch, VIEWS[1], *((*look, MIN_CLUSTER) for look in looks))
+    scan.groups()
+    assert scan.pending_of_looks == [0.0, pending]
 
 
 def test_what_another_view_found_is_an_attack_too(monkeypatch):
