@@ -58,7 +58,9 @@ def fetched(name: str, output: Path = FOLDER) -> Path:
             made = Path(scratch) / name
             made.mkdir()
             {MPNET: fetch_mpnet, SMOLLM2: fetch_smollm2}[name](made, Path(scratch))
-            made.rename(folder)  # whole or not at all
+            folder.mkdir(exist_ok=True)
+            for file in sorted(made.iterdir(), key=lambda file: file.name == WEIGHTS):
+                file.replace(folder / file.name)  # the weights last: where they are, all is
     check(f"{folder / WEIGHTS}", (folder / WEIGHTS).read_bytes(), WEIGHTS_SHA256[name])
     return folder
 
