@@ -1,6 +1,6 @@
 """One label of the group scan (group_scan.py): clusters of its rows, the limit of honest labels, growth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -98,10 +98,6 @@ class _Look:
     trigger: np.ndarray
     trigger_weights: np.ndarray
 
-    def exceeds(self, limit: float, effect: float) -> bool:
-        """Whether it does, with a group: of what only its first cluster shared, growth leaves a few rows."""
-        return self.excess > limit and self.carriers.effect >= effect and int(self.new.sum()) >= MIN_CLUSTER
-
 
 class LabelScan:
     """The scan of one label in one view; all masks and values have the shape [rows]."""
@@ -134,7 +130,7 @@ class LabelScan:
         set_aside = np.zeros(len(self.y), dtype=bool) if found_before is None else found_before
         attacked = bool(set_aside.any())
         for number in range(self.config.max_groups):
-            pending = [look.excess for look in looks if look.carriers.effect >= effect and look.excess <= look.limit]
+            pending = [look.excess for look in looks if _is_group(look, effect) and look.excess <= look.limit]
             look = self._look(set_aside, number, max(pending, default=0.0))
             if look is None:
                 break
@@ -143,10 +139,11 @@ class LabelScan:
                 break
             set_aside = set_aside | look.new
         limits = [min(look.limit for look in looks[number:]) for number in range(len(looks))]
-        if not attacked and not any(look.exceeds(limit, effect) for look, limit in zip(looks, limits, strict=True)):
+        grouped = [_is_group(look, effect) for look in looks]
+        if not attacked and not any(grouped[i] and look.excess > limits[i] for i, look in enumerate(looks)):
             return []
         lower = [min(look.further_limit for look in looks[number:]) for number in range(len(looks))]
-        last = max((i for i, look in enumerate(looks) if look.exceeds(lower[i], effect)), default=-1)
+        last = max((i for i, look in enumerate(looks) if grouped[i] and look.excess > lower[i]), default=-1)
         return [
             self._found(look, limits[i] if look.excess > limits[i] else lower[i])
             for i, look in enumerate(looks[: last + 1])
@@ -154,7 +151,7 @@ class LabelScan:
         ]
 
     def _look(self, set_aside: np.ndarray, number: int, pending: float) -> _Look | None:
-        """`pending`: the greatest excess of the former looks that have an effect and are under their limits."""
+        """`pending`: the greatest excess of the former looks that have a group and are under their limits."""
         alive = np.flatnonzero(~set_aside)
         clusters = _clusters(*self._of(alive), self.y[alive], self._random(), self.residual.weights)
         if not clusters:
@@ -171,10 +168,11 @@ class LabelScan:
         if top > LEAST_EXCESS and group.any():
             grown, trigger = self._refined(group, trigger, rest, set_aside)
         carriers = self._carriers(grown, trigger.values)
-        honest = (LEAST_EXCESS, np.inf, np.inf)
-        if carriers.effect >= self.view.effect or pending:
-            honest = self._honest(group, without, set_aside, number, max(top, pending))
-        return _Look(top, *honest, carriers, grown, trigger.values, trigger.weights.mean(0))
+        look = _Look(top, LEAST_EXCESS, np.inf, np.inf, carriers, grown, trigger.values, trigger.weights.mean(0))
+        if not _is_group(look, self.view.effect) and not pending:
+            return look
+        median, limit, further = self._honest(group, without, set_aside, number, max(top, pending))
+        return replace(look, median=median, limit=limit, further_limit=further)
 
     def _of(self, rows: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
         return self.x[rows], self.offset[rows], self.folds[rows]
@@ -297,6 +295,11 @@ class LabelScan:
         least = float(look.trigger[rows].min())
         weights = look.trigger_weights * np.append(self.scales, 1.0)
         return Found(look.excess, limit, look.carriers, names, tuple(typical.tolist()), weights, least)
+
+
+def _is_group(look: _Look, effect: float) -> bool:
+    """With that effect, and of enough rows: of what only its first cluster shared, growth leaves a few."""
+    return look.carriers.effect >= effect and int(look.new.sum()) >= MIN_CLUSTER
 
 
 def _adds_quiet_rows(grown: np.ndarray, first: np.ndarray, excess: np.ndarray, share: float) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from joblib import Parallel, delayed, parallel_config
 from pydantic import ValidationError
 from scipy.special import logit
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from musclelora.data.records import TextDataset
 from musclelora.errors import DataError
@@ -89,6 +90,18 @@ def test_a_look_without_an_effect_has_a_limit_only_where_a_former_look_waits_for
     nothing = np.zeros(600, dtype=bool)
     assert label._look(nothing, 0, pending=0.0).limit == np.inf
     assert LEAST_EXCESS <= label._look(nothing, 0, pending=9.0).limit < 9.0
+
+
+@pytest.mark.parametrize("rows", [MIN_CLUSTER - 1, MIN_CLUSTER])
+def test_honest_labels_are_drawn_only_for_a_look_with_enough_rows(rows, monkeypatch):
+    texts, given, expected = honest(600)
+    any_effect = View(words=1.0, effect=0.0, rate=1)
+    label = LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1", any_effect)
+    grown = np.isin(np.arange(600), np.flatnonzero(label.y)[:rows])
+    monkeypatch.setattr(label, "_grown", lambda _, residual, __: (grown, residual))
+    monkeypatch.setattr(label, "_refined", lambda group, trigger, *_: (group, trigger))
+    monkeypatch.setattr(label, "_honest", lambda *_: (1.0, 2.0, 3.0))
+    assert (label._look(np.zeros(600, dtype=bool), 0, pending=0.0).limit == 2.0) == (rows >= MIN_CLUSTER)
 
 
 def told_from_all_others(texts, given, expected, group):
@@ -247,15 +260,16 @@ def test_a_label_that_was_attacked_has_a_lower_limit_for_what_more_there_is(exce
 
 
 @pytest.mark.parametrize(
-    ("looks", "pending"),
+    ("look", "pending"),
     [
-        ([(0.8, LEAST_EFFECT)], 0.8),
-        ([(2.0, LEAST_EFFECT)], 0.0),  # above its own limit: it waits for none
-        ([(0.8, LEAST_EFFECT - 0.1)], 0.0),  # whatever the limit, it is no find
+        ((0.8, LEAST_EFFECT, MIN_CLUSTER), 0.8),
+        ((2.0, LEAST_EFFECT, MIN_CLUSTER), 0.0),  # above its own limit: it waits for none
+        ((0.8, LEAST_EFFECT - 0.1, MIN_CLUSTER), 0.0),  # whatever the limit, it is no find
+        ((0.8, LEAST_EFFECT, MIN_CLUSTER - 1), 0.0),  # nor are so few rows
     ],
 )
-def test_a_look_waits_for_the_limit_of_the_next_where_that_could_make_it_a_find(looks, pending, monkeypatch):
-    scan = looking(monkeypatch, VIEWS[1], *((*look, MIN_CLUSTER) for look in looks))
+def test_a_look_waits_for_the_limit_of_the_next_where_that_could_make_it_a_find(look, pending, monkeypatch):
+    scan = looking(monkeypatch, VIEWS[1], look)
     scan.groups()
     assert scan.pending_of_looks == [0.0, pending]
 
@@ -312,6 +326,19 @@ def test_several_processes_find_what_one_finds():
     with parallel_config(n_jobs=2):
         in_two = scan_groups(*poisoned, ("0", "1"), CONFIG, seed=0)
     assert in_two == scan_groups(*poisoned, ("0", "1"), CONFIG, seed=0)
+
+
+def test_a_process_scans_with_one_thread(monkeypatch, tmp_path):
+    numbers = []
+    monkeypatch.setattr(group_scan, "scan_groups", lambda *_: numbers.extend(threads()) or GroupScanResult((), ()))
+    with threadpool_limits(2):
+        GroupScan(tiny_backbone(tmp_path / "tiny"), trusted_rows(), 32, Contrastive(steps=0), CONFIG, 0)(rows(40))
+        assert set(numbers) == {1}
+        assert 2 in threads()
+
+
+def threads():
+    return [pool["num_threads"] for pool in threadpool_info()]
 
 
 def test_a_process_that_is_killed_is_an_error_that_says_so(monkeypatch, tmp_path):
