@@ -30,6 +30,7 @@ from musclelora.validation.word_model import word_model
 
 FOLDS = 3  # each trains the encoder again
 _last: dict[tuple[Any, ...], np.ndarray] = {}  # what the last model said of the last rows
+_last_found: dict[tuple[Any, ...], list[SuspectFeature]] = {}  # what the last token scan found in all of its rows
 
 
 class TrustedModel:
@@ -88,7 +89,7 @@ class TrustedModel:
         if known is None:
             known = self._said(rows.texts, engine)
             _last.clear()
-            _last[self._key(rows)] = known
+            _last[self.key(rows)] = known
         return known
 
     def _changed(self, texts: list[str], known: dict[str, np.ndarray], engine: Engine) -> np.ndarray:
@@ -109,9 +110,10 @@ class TrustedModel:
 
     def kept(self, rows: TextDataset) -> np.ndarray | None:
         """What this model said of the rows, if they were the last that any was asked about."""
-        return _last.get(self._key(rows))
+        return _last.get(self.key(rows))
 
-    def _key(self, rows: TextDataset) -> tuple[Any, ...]:
+    def key(self, rows: TextDataset) -> tuple[Any, ...]:
+        """All that decides what this model says of the rows."""
         options = self._options | {"backbone": (self.backbone.location, self.backbone.sha256)}
         return (rows.sha256, self.trusted.sha256, self.sample_rows, *options.values())
 
@@ -199,7 +201,7 @@ class TokenScan:
     """The token scan with the trusted model as what is expected; the model is trained only when it is needed.
 
     `held_out` are clean rows that the trusted model's accuracy is measured on, where there are any. A scan without some
-    of the last rows reads none again.
+    of the last rows reads none again, and the last result of this process is kept, as that of the group scan is.
     """
 
     backbone: Backbone
@@ -228,6 +230,17 @@ class TokenScan:
     def __call__(
         self, rows: TextDataset, *, without: np.ndarray | None = None, before: TextDataset | None = None
     ) -> list[SuspectFeature]:
+        """`without`, bool, shape [rows]: leave these out. `before`: see `TrustedModel.said_of`."""
+        if without is not None:
+            return self._scan(rows, without, before)
+        key = (*self.model.key(rows), self.engine)
+        if key not in _last_found:
+            found = self._scan(rows, None, before)
+            _last_found.clear()
+            _last_found[key] = found
+        return list(_last_found[key])
+
+    def _scan(self, rows: TextDataset, without: np.ndarray | None, before: TextDataset | None) -> list[SuspectFeature]:
         names = self.model.label_names
         with running(self.engine) as engine:
             said = self.model.said_of(rows, engine, before)

@@ -7,6 +7,7 @@ from musclelora.errors import DataError
 from musclelora.training import contrastive
 from musclelora.training.contrastive import ContrastiveModel
 from musclelora.training.recipes import Contrastive
+from musclelora.validation import trusted_model
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.group_scan import GroupScan
 from musclelora.validation.report import TrustedModelRecord
@@ -131,6 +132,24 @@ def test_both_scans_read_the_rows_once_and_other_rows_anew(backbone, read):
     )
     assert TrustedModel(backbone, trusted_rows(), 32, contrastive=FROZEN, seed=9).kept(data) is None
     assert tokens.model.kept(rows(399)) is None
+
+
+def test_the_last_token_scan_is_kept_and_other_rows_settings_or_sources_are_scanned_anew(backbone, monkeypatch):
+    scanned = []
+    monkeypatch.setattr(trusted_model, "scan_tokens", lambda texts, *_, **__: scanned.append(len(texts)) or [])
+
+    def scan(data, seed=8, **options):
+        return TokenScan(backbone, trusted_rows(), 32, FROZEN, seed=seed)(data, **options)
+
+    found = scan(rows(40))
+    found.append("what a caller adds")
+    assert scan(rows(40)) == []
+    assert scanned == [40]
+    scan(rows(40), without=np.arange(40) < 10)
+    scan(rows(40))
+    scan(rows(60))
+    scan(rows(60), seed=9)
+    assert scanned == [40, 30, 60, 60]
 
 
 def test_of_many_rows_a_sample_is_read_and_its_words_say_the_rest(backbone, read):
