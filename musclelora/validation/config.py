@@ -49,7 +49,7 @@ class GroupScanConfig(Frozen):
     """The section `validation.group_scan`."""
 
     enabled: bool = Field(False, description="costs one to two minutes per 5,000 rows")
-    false_alarm: float = Field(0.01, gt=0, lt=0.5, description="chance per label that honest rows are suspect")
+    false_alarm: float = Field(0.01, gt=0, lt=0.5, description="chance per label and view that honest rows are suspect")
     redraws: int = Field(20, ge=10, description="draws of honest labels; up to five times as many near a limit")
     max_groups: int = Field(4, ge=1, description="looks per label; more find more triggers")
     sample_rows: int = Field(10_000, ge=1000, description="of more rows so many are scanned, and lead to the others")
