@@ -1,12 +1,10 @@
 """One line per step, for whoever watches the run."""
 
-import logging
 from collections.abc import Mapping
 from statistics import fmean
 
+from musclelora.progress import about, logger
 from musclelora.training.defended_model import EpochMetrics
-
-logger = logging.getLogger("musclelora.progress")
 
 
 def announce(message: str) -> None:
@@ -52,7 +50,7 @@ class Countdown:
             return ""
         mean = fmean(fmean(of) for of in self._seconds.values())
         left = sum(fmean(self._seconds.get(self._methods[cell], [mean])) for cell in cells)
-        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+        return f", {about(left)} left"
 
 
 COUNTDOWN = Countdown()

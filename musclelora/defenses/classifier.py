@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from musclelora.adapters.families import FAMILIES
-from musclelora.training.predict import length_batches, logits_of
+from musclelora.training.predict import logits_of, watched_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Classifier:
         family = FAMILIES.get(self.model.config.model_type)
         reads_last = family is not None and family.is_decoder
         out = np.empty((len(encoded), self.model.config.get_text_config().hidden_size), dtype=np.float32)
-        for rows in length_batches([len(ids) for ids in encoded]):
+        for rows in watched_batches(self.model, encoded, "reading"):
             ids = [encoded[i] for i in rows]
             batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
             hidden = self.model(**batch, output_hidden_states=True).hidden_states[-1]

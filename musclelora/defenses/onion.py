@@ -21,6 +21,7 @@ from musclelora.data.records import TextDataset
 from musclelora.defenses.base import Defender, Defense, Guard
 from musclelora.defenses.classifier import Classifier, without_each_word
 from musclelora.errors import DataError, ModelError
+from musclelora.progress import watched
 from musclelora.seeding import generator
 from musclelora.training.predict import length_batches, on_accelerator
 
@@ -90,10 +91,10 @@ class LanguageModel:
 
     def suspicions(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Per text, of each word: perplexity of the text less that of the text without the word."""
-        for text in dict.fromkeys(texts):
-            if text not in self._said:
-                perplexities = np.exp(self._losses(text, without_each_word(text)))
-                self._said[text] = perplexities[0] - perplexities[1:]
+        new = [text for text in dict.fromkeys(texts) if text not in self._said]
+        for text in watched(new, [len(text) for text in new], f"language model reading {len(new):,} texts"):
+            perplexities = np.exp(self._losses(text, without_each_word(text)))
+            self._said[text] = perplexities[0] - perplexities[1:]
         return [self._said[text] for text in texts]
 
     def _losses(self, text: str, others: Sequence[str]) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The curve of a training in MLflow while it trains. What the run records when it is done does not depend on it."""
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +8,10 @@ from mlflow.entities import Metric, RunStatus
 
 from musclelora.errors import RegistryError
 from musclelora.governance import tracking
+from musclelora.progress import logger
 from musclelora.training.defended_model import EpochMetrics
 
 SECONDS_BETWEEN = 5.0
-logger = logging.getLogger("musclelora.progress")
 
 
 class LiveCurve:

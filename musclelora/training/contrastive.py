@@ -18,9 +18,10 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError, ModelError
+from musclelora.progress import watched
 from musclelora.seeding import derived_seed, generator
 from musclelora.training.backbone import Backbone, load_tokenizer
-from musclelora.training.predict import length_batches, on_accelerator
+from musclelora.training.predict import on_accelerator, watched_batches
 from musclelora.training.recipes import Contrastive
 
 KEPT_MODELS, KEPT_PARAMETERS = 2, 200_000_000
@@ -104,7 +105,7 @@ def embeddings(
     encoded = tokenizer(list(texts), truncation=True, max_length=_longest(encoder, max_length))["input_ids"]
     out = np.empty((len(encoded), encoder.config.hidden_size), dtype=np.float32)
     encoder.eval()
-    for rows in length_batches([len(ids) for ids in encoded]):
+    for rows in watched_batches(encoder, encoded, "encoding"):
         batch = tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, return_tensors="pt").to(encoder.device)
         out[rows] = _mean_states(encoder, batch, bf16).cpu().numpy()
     return out
@@ -165,7 +166,7 @@ def _pull_together(
     trained = [p for p in encoder.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
     encoder.train()
-    for rows in batches:
+    for rows in watched(batches, [1] * len(batches), f"tuning the encoder on {len(texts)} trusted rows"):
         batch = tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, return_tensors="pt").to(encoder.device)
         states = _mean_states(encoder, batch, bf16)
         same = (labels[rows][:, None] == labels[rows]).float().to(states.device)

@@ -4,13 +4,14 @@ Precision is the model's own: load it in `DTYPES["bf16"]` for several times the 
 computes in bf16. Logits then differ in the third digit, and some rows near the boundary change their class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from musclelora.progress import watched
 from musclelora.training.first_token import first_token_only
 from musclelora.training.recipes import InferencePrecision
 
@@ -36,15 +37,21 @@ def logits_of(
         return np.empty((0, int(model.config.num_labels or 0)), dtype=np.float32)
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     out = np.empty((len(encoded), int(model.config.num_labels or 0)), dtype=np.float32)
-    tokens = TOKENS_ON_CPU if model.device.type == "cpu" else TOKENS_ON_ACCELERATOR
     was_training = model.training
     model.eval()
     with first_token_only(model):
-        for rows in length_batches([len(ids) for ids in encoded], tokens):
+        for rows in watched_batches(model, encoded, "classifying"):
             batch = tokenizer.pad({"input_ids": [encoded[i] for i in rows]}, return_tensors="pt").to(model.device)
             out[rows] = model(**batch).logits.float().cpu().numpy()
     model.train(was_training)
     return out
+
+
+def watched_batches(model: PreTrainedModel, encoded: Sequence[Sequence[int]], doing: str) -> Iterator[list[int]]:
+    """`length_batches` of what the model's device takes at once. How far they are is said, as what `doing`."""
+    lengths = [len(ids) for ids in encoded]
+    batches = length_batches(lengths, TOKENS_ON_CPU if model.device.type == "cpu" else TOKENS_ON_ACCELERATOR)
+    return watched(batches, [sum(lengths[i] for i in batch) for batch in batches], f"{doing} {len(encoded):,} texts")
 
 
 def length_batches(lengths: list[int], tokens: int = TOKENS_ON_CPU) -> list[list[int]]:

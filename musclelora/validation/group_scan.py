@@ -41,6 +41,7 @@ from threadpoolctl import threadpool_limits
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
+from musclelora.progress import watched
 from musclelora.seeding import generator
 from musclelora.training.backbone import Backbone
 from musclelora.training.recipes import Contrastive
@@ -115,7 +116,7 @@ def scan_groups(
     not_read[sample] = False
     predicted = expected.argmax(1)
     groups: list[SuspectGroup] = []
-    for number in enough:
+    for number in watched(enough, counts[enough].tolist(), "group scan"):
         name = label_names[number]
         found, set_aside = list[Found](), np.zeros(len(sample), dtype=bool)
         for view in VIEWS:
