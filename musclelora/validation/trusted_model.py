@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
+from musclelora.progress import watched
 from musclelora.seeding import derived_seed, generator
 from musclelora.training.backbone import Backbone
 from musclelora.training.contrastive import ContrastiveModel, contrastive_model, train_contrastive
@@ -74,7 +75,8 @@ class TrustedModel:
         Each partition of the `engine` is a pass of its own, since the rows of a batch decide the last digits.
         """
         partitions = [texts[cut] for cut in cuts_of(len(texts), engine)]
-        calls = engine.map(_probabilities, repeat(engine.share(self._model)), partitions)
+        told = watched(partitions, [len(part) for part in partitions], f"reading {len(texts):,} texts in partitions")
+        calls = engine.map(_probabilities, repeat(engine.share(self._model)), told)
         return np.concatenate(list(engine.results(calls)))
 
     def said_of(self, rows: TextDataset, engine: Engine = LOCAL, before: TextDataset | None = None) -> np.ndarray:
