@@ -12,7 +12,7 @@ Part = TypeVar("Part")
 
 def watched(parts: Sequence[Part], sizes: Sequence[float], what: str) -> Iterator[Part]:
     """The parts, one by one. At most every `SECONDS_BETWEEN` seconds it says which share of all `sizes` is done, and
-    about how long the rest will take: such as "token scan: 40 %, about 3 min left"."""
+    about how long the rest will take: such as "group scan: 40%, about 3 min left"."""
     began = said = time.monotonic()
     done, total = 0.0, float(sum(sizes))
     for part, size in zip(parts, sizes, strict=True):
