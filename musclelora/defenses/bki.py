@@ -30,7 +30,7 @@ class Bki(Defense):
     paper: ClassVar[str] = "Chen and Dai, Neurocomputing 2021, [arXiv 2007.12070](https://arxiv.org/abs/2007.12070)"
 
     words_per_row: PositiveInt = Field(5, description="candidates of each row")
-    frequent_share: float = Field(0.1, gt=0, le=1, description="of all rows: a word in more of them scores under 0")
+    frequent_share: float = Field(0.5, gt=0, le=1, description="of all rows: a word in more of them scores under 0")
     keywords: PositiveInt = Field(1, description="how many words, best first, whose rows are left out")
 
     def suspects(self, rows: TextDataset, defender: Defender) -> np.ndarray:

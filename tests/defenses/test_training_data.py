@@ -17,7 +17,7 @@ from musclelora.training.backbone import Backbone
 from tests.defenses.conftest import ONE_WORD, TARGET, three_labels
 
 DEFENCES = {
-    "bki": Bki(frequent_share=0.5),
+    "bki": Bki(),
     "cube": Cube(reduction="pca", min_share=0.03),
     "seep": Seep(epochs=5, seed_share=0.1),
     "z-def": ZDef(deviations=2.5, common_words=0),
