@@ -22,9 +22,9 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 def on_accelerator(model: Model) -> Model:
-    """The model itself, moved to the GPU where there is one."""
+    """The model itself, moved to the GPU where there is one; a build of torch for GPUs does not make one."""
     movable: Any = model  # the type of transformers' `to` is that of what it wraps
-    movable.to(torch.accelerator.current_accelerator() or "cpu")
+    movable.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     return model
 
 
