@@ -39,7 +39,7 @@ from musclelora.training.defended_model import PREFIX, RECORD, DefendedModel, Ep
 from musclelora.training.dropout import Masks
 from musclelora.training.frequency import FrequencyObserver
 from musclelora.training.guidance import guided_targets
-from musclelora.training.predict import logits_of
+from musclelora.training.predict import computing_device, logits_of
 from musclelora.training.recipes import Precision, Recipe
 
 MAX_LOGIT_DIFFERENCE = 1e-4
@@ -96,7 +96,7 @@ def train(
             inputs |= {"backbone": backbone.sha256, "data": rows.sha256, "trusted": trusted.sha256}
             inputs |= {
                 "dev": None if dev is None else dev.sha256,
-                "device": str(torch.accelerator.current_accelerator()),
+                "device": str(computing_device()),
                 "observer": None if observer is None else [observer.attack, observer.target, observer.rows],
             }
             resumable = folder_of(checkpoints, inputs)

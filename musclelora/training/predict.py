@@ -21,10 +21,15 @@ TOKENS_ON_CPU, TOKENS_ON_ACCELERATOR = 1024, 16384
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
+def computing_device() -> torch.device:
+    """The GPU where there is one: torch names the one that it was built for unless it is told to look."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 def on_accelerator(model: Model) -> Model:
-    """The model itself, moved to the GPU where there is one; a build of torch for GPUs does not make one."""
+    """The model itself, moved to the GPU where there is one."""
     movable: Any = model  # the type of transformers' `to` is that of what it wraps
-    movable.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    movable.to(computing_device())
     return model
 
 

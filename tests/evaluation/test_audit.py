@@ -54,7 +54,7 @@ def test_a_backdoored_model_is_refused_and_an_honest_one_accepted(planted, train
 
 
 def test_a_model_under_test_is_moved_to_the_accelerator(trained, monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("meta"))
     assert unknown(trained).model.device.type == "meta"
 
 
