@@ -27,6 +27,7 @@ class Training(Frozen):
     drill: drill_addsent__badnets).
 
     `defended` rows went through the scans, the others did not; `unpoisoned` leaves out the demonstration's poison.
+    `twin` is the part of a training alike in all but its rows: where these are the same too, so is the model.
     """
 
     part: str
@@ -34,6 +35,7 @@ class Training(Frozen):
     defended: bool
     unpoisoned: bool = False
     drill: Drill | None = None
+    twin: str | None = None
 
     def rows_of(
         self,
@@ -83,8 +85,8 @@ def plan(
     if without_scan is not None:
         trainings.append(Training(part="without_scan", recipe=without_scan, defended=False))
     if demonstration:
-        floors = [training for training in trainings if training.part != "trusted_only"]
-        trainings += [t.model_copy(update={"part": f"{t.part}_floor", "unpoisoned": True}) for t in floors]
+        poisonable = [training for training in trainings if training.part != "trusted_only"]
+        trainings += [_floor(training, candidate) for training in poisonable]
     for drill in drills:
         name = JOINED.join(drill.attacks)
         trainings += [
@@ -92,3 +94,10 @@ def plan(
             Training(part=f"control_{name}", recipe=undefended, defended=False, drill=drill),
         ]
     return trainings
+
+
+def _floor(training: Training, candidate: Recipe) -> Training:
+    """The same training without the poison. Scans that set aside this and nothing else left the candidate its rows."""
+    alike = training.recipe == candidate.model_copy(update={"name": training.recipe.name})
+    twin = "candidate" if alike else None
+    return training.model_copy(update={"part": f"{training.part}_floor", "unpoisoned": True, "twin": twin})

@@ -51,12 +51,14 @@ def candidate_stages(
         max_length=config.model.max_length,
         seed=config.seed,
     )
-    models: list[Any] = [
-        train.with_options(substitutions={"part": training.part})(
+    trained: dict[str, Any] = {}
+    for training in trainings:
+        trained[training.part] = train.with_options(substitutions={"part": training.part})(
             accepted,
             unscanned,
             dev,
             trusted,
+            trained[training.twin] if training.twin else None,
             training=training,
             validation=config.validation,
             backbone=backbone,
@@ -67,9 +69,7 @@ def candidate_stages(
             fourier=config.evaluation.fourier,
             id=f"train_{training.part}",
         )
-        for training in trainings
-    ]
-    parts = [training.part for training in trainings]
+    parts, models = list(trained), list(trained.values())
     how: Any = {"triggers": triggers, "precision": config.evaluation.precision}
     report = evaluate(models, parts, test, validation, quarantined, min_control_asr=config.gate.min_control_asr, **how)
     champion = (

@@ -40,6 +40,7 @@ def train(
     unscanned: TextDataset,
     dev: TextDataset,
     trusted: TrustedSet,
+    twin: DefendedModel | None,
     training: Training,
     validation: ValidationConfig,
     backbone: Backbone,
@@ -51,6 +52,11 @@ def train(
 ) -> Annotated[DefendedModel, ArtifactConfig(name="{part}_model")]:
     scan, group_scan = scans_of(validation, encoder, trusted, max_length, seed)
     rows = training.rows_of(accepted, unscanned, scan, group_scan)
+    if twin is not None and twin.record.data_sha256 == rows.sha256:
+        announce(
+            f"train: {training.part} is the model of {training.twin}: the same settings, and the same rows were left"
+        )
+        return _kept_until_stored(twin.copied_to(Path(mkdtemp(prefix="musclelora-model-")), training.recipe.name))
     announce(f"train: {training.part} (recipe {training.recipe.name}, {training.recipe.epochs} epochs)")
     observer = None
     attack = training.drill.attacks[0] if training.drill else next(iter(triggers.attacks), None)
@@ -105,7 +111,11 @@ def train(
             model = trained(again, back)
     if model.record.raw_gradients:
         announce(f"  WARNING: {model.record.raw_gradients}")
-    # ZenML stores the model after the step has returned, so its folder lives as long as the object that names it (or
-    # until the launcher removes all temporary files).
+    return _kept_until_stored(model)
+
+
+def _kept_until_stored(model: DefendedModel) -> DefendedModel:
+    """ZenML stores the model after the step has returned, so its folder lives as long as the object that names it (or
+    until the launcher removes all temporary files)."""
     weakref.finalize(model, shutil.rmtree, model.folder, ignore_errors=True)
     return model

@@ -43,6 +43,16 @@ def test_a_demonstration_has_a_floor_for_every_recipe_that_sees_untrusted_rows()
     assert made["candidate_floor"].defended
 
 
+def test_a_floor_that_trains_like_the_candidate_but_for_its_rows_is_its_twin():
+    purify = resolve_recipe(RecipeChoice(name="purify"), "bert-base")
+    guided = resolve_recipe(RecipeChoice(name="musclelora-guided"), "minilm")
+    twins = {t.part: t.twin for t in plan(purify, RECIPE, RECIPE, guided, demonstration=True, drills=[]) if t.twin}
+    assert twins == {"candidate_floor": "candidate", "undefended_floor": "candidate"}
+    longer = RECIPE.model_copy(update={"epochs": RECIPE.epochs + 1})
+    twins = {t.part: t.twin for t in plan(purify, longer, RECIPE, demonstration=True, drills=[]) if t.twin}
+    assert twins == {"candidate_floor": "candidate"}
+
+
 def test_a_drill_of_one_attack_is_the_same_in_both_modes():
     assert drilled(["addsent"], joint=True) == drilled(["addsent"], joint=False)
     poisoned = poison(DATA, ATTACKS["addsent"], rate=0.1, target="1", seed=0)

@@ -1,6 +1,7 @@
 """A trained model on disk: plain weights that `transformers` loads, the adapters as evidence, and the record."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,6 +106,13 @@ class DefendedModel:
                 digest.update(path.relative_to(self.model_folder).as_posix().encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
+
+    def copied_to(self, folder: Path, recipe: str) -> "DefendedModel":
+        """The same model in `folder`, which exists, under the name of a recipe that trains alike."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        record = self.record.model_copy(update={"recipe": self.record.recipe.model_copy(update={"name": recipe})})
+        (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        return DefendedModel(folder)
 
     def load(self, precision: InferencePrecision = "fp32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The plain model in evaluation mode and its tokenizer; safetensors only, no remote code."""
