@@ -19,6 +19,7 @@ from pydantic import Field, PositiveInt
 from musclelora.data.records import TextDataset
 from musclelora.defenses.base import Defender, Defense
 from musclelora.defenses.classifier import Classifier, without_each_word
+from musclelora.progress import watched
 
 CHUNK = 256  # rows whose shortened copies are classified together
 
@@ -56,8 +57,8 @@ class Bki(Defense):
     def _candidates(self, texts: list[str], model: Classifier) -> list[dict[str, float]]:
         """Of each row its weightiest words and their weights."""
         found = []
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
+        chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
+        for chunk in watched(chunks, [len(chunk) for chunk in chunks], f"BKI weighing words of {len(texts):,} rows"):
             shortened = [without_each_word(text) for text in chunk]
             states = model.states([*chunk, *(text for copies in shortened for text in copies)])
             at = len(chunk)

@@ -34,11 +34,13 @@ def test_the_undefended_training_of_three_cells_runs_once_and_changes_no_figure(
     triggered,
     monkeypatch,
 ):
-    trained = []
+    trained, seconds = [], []
 
     def counted(rows, *arguments, **options):
         trained.append(rows.sha256)
-        return train(rows, *arguments, **options)
+        model = train(rows, *arguments, **options)
+        seconds.append(model.record.seconds)
+        return model
 
     train = measuring.train
     monkeypatch.setattr(measuring, "train", counted)
@@ -56,7 +58,7 @@ def test_the_undefended_training_of_three_cells_runs_once_and_changes_no_figure(
     figures = {"seconds", "peak_memory_mb"}
     assert [of.model_dump(exclude=figures) for of in shared] == [of.model_dump(exclude=figures) for of in alone]
     for of in shared[1:]:
-        assert of.seconds["train"] >= 0.9 * shared[0].seconds["train"] > 0
+        assert of.seconds["train"] >= round(seconds[0], 2) > 0  # counted as if it had trained itself
         assert of.peak_memory_mb > 0
 
 
