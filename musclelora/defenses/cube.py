@@ -17,6 +17,10 @@ from musclelora.defenses.base import Defender, Defense
 from musclelora.errors import ConfigError
 from musclelora.seeding import derived_seed
 
+# As umap-learn's documentation says for clustering (umap-learn.readthedocs.io, "Using UMAP for Clustering"): with its
+# defaults, which are for pictures, HDBSCAN leaves most rows of a label in no cluster.
+FOR_CLUSTERS = {"n_neighbors": 30, "min_dist": 0.0}
+
 
 class Cube(Defense):
     """UMAP and HDBSCAN as in the paper, section 4; UMAP is umap-learn's (`pip install umap-learn`)."""
@@ -54,4 +58,5 @@ class Cube(Defense):
             raise ConfigError(
                 "CUBE needs umap-learn, which is not installed: `pip install umap-learn`, or set `reduction: pca`."
             ) from error
-        return np.asarray(UMAP(n_components=dimensions, random_state=random_state, n_jobs=1).fit_transform(states))
+        reducer = UMAP(n_components=dimensions, **FOR_CLUSTERS, random_state=random_state, n_jobs=1)
+        return np.asarray(reducer.fit_transform(states))

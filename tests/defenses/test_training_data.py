@@ -57,18 +57,19 @@ def test_bki_without_a_keyword_that_is_often_enough_suspects_nothing(poisoned, d
     assert not Bki(frequent_share=0.001).suspects(poisoned, defender).any()
 
 
-def cube_suspects(rows, at):
+def cube_suspects(rows, at, reduction="pca"):
     """Of states around `at`, which are given: a model this small keeps no cluster reliably."""
     states = generator(0, "tests/defenses/cube").normal(np.array(at)[:, None], 0.5, (len(rows), 12))
     learned = SimpleNamespace(states=lambda texts: states[: len(texts)])
     defender = Defender(TrustedSet(rows, owner="the tests"), rows, 7, lambda _rows, _epochs: learned, NO_BACKBONE, 32)
-    return Cube(reduction="pca", dimensions=5, min_share=0.05).suspects(rows, defender)
+    return Cube(reduction=reduction, dimensions=5, min_share=0.05).suspects(rows, defender)
 
 
-def test_cube_leaves_out_what_is_a_cluster_of_its_own_in_its_label():
+@pytest.mark.parametrize("reduction", ["pca", "umap"])
+def test_cube_leaves_out_what_is_a_cluster_of_its_own_in_its_label(reduction):
     rows = three_labels(300, "train")
     poisoned = np.array([label == TARGET and i % 5 == 0 for i, label in enumerate(rows.labels)])
-    suspects = cube_suspects(rows, np.where(poisoned, 15.0, [4.0 * int(label) for label in rows.labels]))
+    suspects = cube_suspects(rows, np.where(poisoned, 15.0, [4.0 * int(label) for label in rows.labels]), reduction)
     assert suspects[poisoned].all()
     assert suspects[~poisoned].mean() < 0.1
 
