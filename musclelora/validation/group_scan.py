@@ -47,7 +47,8 @@ from musclelora.training.backbone import Backbone
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ONE_PROCESS, EngineConfig, GroupScanConfig
 from musclelora.validation.engine import EngineError, running
-from musclelora.validation.label_scan import MIN_LABEL_ROWS, VIEWS, Found, LabelScan
+from musclelora.validation.label_clusters import MIN_LABEL_ROWS
+from musclelora.validation.label_scan import VIEWS, Found, LabelScan
 from musclelora.validation.text_residual import TextFeatures, text_features
 from musclelora.validation.trusted_model import TrustedModel
 

@@ -1,4 +1,4 @@
-"""One label of the group scan (group_scan.py): clusters of its rows, the limit of honest labels, growth."""
+"""One label of the group scan (group_scan.py): the limit of honest labels for its clusters, and growth from them."""
 
 from dataclasses import dataclass, replace
 
@@ -6,20 +6,15 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.sparse import csr_matrix, diags
 from scipy.special import expit
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 
 from musclelora.seeding import derived_seed, generator
 from musclelora.validation.config import GroupScanConfig
 from musclelora.validation.honest_limit import limits_of
-from musclelora.validation.text_residual import Residual, TextFeatures, contributions, cross_fitted, folds_of
+from musclelora.validation.label_clusters import MIN_CLUSTER, clusters_of, evidence_of, greatest_excess
+from musclelora.validation.text_residual import Residual, TextFeatures, cross_fitted, folds_of
 from musclelora.validation.token_scan import MIN_EFFECT, effect_of
 
-CLUSTERINGS = (15, 25, 50)  # k of each k-means: coarse for a frequent trigger, fine for a rare one
-DIRECTIONS, WHITENED = 40, 30
-MIN_CLUSTER = 15  # rows
-MIN_LABEL_ROWS = 150  # rows of a label without which there are no clusters to compare
 LEAST_EXCESS = 0.2  # below that, honest threads and authors exceed what honest draws show
 LEAST_EFFECT = 3.0  # of a group's rows 1 - 1 / effect have the label for its trigger (attributable fraction)
 NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken together: parts of one poison
@@ -153,7 +148,7 @@ class LabelScan:
     def _look(self, set_aside: np.ndarray, number: int, pending: float) -> _Look | None:
         """`pending`: the greatest excess of the former looks that have a group and are under their limits."""
         alive = np.flatnonzero(~set_aside)
-        clusters = _clusters(*self._of(alive), self.y[alive], self._random(), self.residual.weights)
+        clusters = clusters_of(*self._of(alive), self.y[alive], self._random(), self.residual.weights)
         if not clusters:
             return None
         top = clusters[0][0]
@@ -200,7 +195,7 @@ class LabelScan:
 
     def _excess(self, residual: Residual, set_aside: np.ndarray) -> np.ndarray:
         """Of each row, above the label's median of the rows not `set_aside`."""
-        evidence = _evidence(residual.values, self.offset)
+        evidence = evidence_of(residual.values, self.offset)
         return evidence - np.median(evidence[self.y & ~set_aside])
 
     def _refined(
@@ -272,7 +267,7 @@ class LabelScan:
             return np.asarray(uniform < probability)[alive]
 
         def greatest_of(draws: range) -> list[float | None]:
-            return Parallel()(delayed(_greatest)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
+            return Parallel()(delayed(greatest_excess)(x, offset, folds, drawn(draw), self._random()) for draw in draws)
 
         rates = np.minimum(np.array([self.view.rate, AFTER_A_FIND]) * self.config.false_alarm, 0.5)
         median, limits = limits_of(excess, greatest_of, self.config.redraws, rates)
@@ -306,43 +301,3 @@ def _adds_quiet_rows(grown: np.ndarray, first: np.ndarray, excess: np.ndarray, s
     """Whether what growth added to the rows it began with has less than that share of their excess."""
     added = grown & ~first
     return bool(added.any() and excess[added].mean() < share * excess[first].mean())
-
-
-def _greatest(x: csr_matrix, offset: np.ndarray, folds: np.ndarray, y: np.ndarray, random: int) -> float | None:
-    clusters = _clusters(x, offset, folds, y, random)
-    return clusters[0][0] if clusters else None
-
-
-def _clusters(
-    x: csr_matrix, offset: np.ndarray, folds: np.ndarray, y: np.ndarray, random: int, near: np.ndarray | None = None
-) -> list[tuple[float, np.ndarray]]:
-    """Excess and row numbers of each cluster of the label's rows, `y`, greatest excess first; none of too few rows.
-
-    A cluster's excess is its rows' mean evidence above the label's median, less its standard error.
-
-    `near`: weights that those of these labels are near to.
-    """
-    residual = cross_fitted(x, y, offset, folds, start=near)
-    mine = np.flatnonzero(y)
-    if len(mine) < MIN_LABEL_ROWS:
-        return []
-    evidence = _evidence(residual.values[mine], offset[mine])
-    excess = evidence - np.median(evidence)
-    moved = contributions(x[mine], residual.weights, folds[mine])
-    directions = TruncatedSVD(min(DIRECTIONS, x.shape[1] - 1), n_iter=2, random_state=random).fit_transform(moved)
-    white = PCA(min(WHITENED, directions.shape[1]), whiten=True, random_state=random).fit_transform(directions)
-    clusters = []
-    for k in CLUSTERINGS:
-        of_row = KMeans(min(k, len(mine) // MIN_CLUSTER), n_init=1, random_state=random).fit_predict(white)
-        for cluster in range(of_row.max() + 1):
-            rows = of_row == cluster
-            if rows.sum() >= MIN_CLUSTER:
-                score = excess[rows].mean() - excess.std() / np.sqrt(rows.sum())
-                clusters.append((float(score), mine[rows]))
-    return sorted(clusters, key=lambda cluster: -cluster[0])
-
-
-def _evidence(residual: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The residual of rows that have the label, in logits, times the trusted model's doubt of it, whose logit is
-    `offset`: the slope of the label's log-likelihood. Little where the trusted model expects the label anyhow."""
-    return residual * expit(-offset)

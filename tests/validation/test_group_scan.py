@@ -17,14 +17,9 @@ from musclelora.validation import group_scan, label_scan
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
 from musclelora.validation.engine import EngineError
 from musclelora.validation.group_checks import group_checks
-from musclelora.validation.group_scan import (
-    MIN_LABEL_ROWS,
-    GroupScan,
-    GroupScanResult,
-    SuspectGroup,
-    scan_groups,
-)
-from musclelora.validation.label_scan import LEAST_EFFECT, LEAST_EXCESS, MIN_CLUSTER, VIEWS, LabelScan, View, _Look
+from musclelora.validation.group_scan import GroupScan, GroupScanResult, SuspectGroup, scan_groups
+from musclelora.validation.label_clusters import MIN_CLUSTER, MIN_LABEL_ROWS
+from musclelora.validation.label_scan import LEAST_EFFECT, LEAST_EXCESS, VIEWS, LabelScan, View, _Look
 from musclelora.validation.suite import validate
 from musclelora.validation.text_residual import text_features
 from tests.tiny import rows, tiny_backbone, trusted_rows
