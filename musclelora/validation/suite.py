@@ -3,30 +3,26 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import great_expectations as gx
 import numpy as np
 import pandas as pd
-from great_expectations.data_context.types.base import ProgressBarsConfig
 
 from musclelora.data.normalise import text_key
 from musclelora.data.records import TextDataset, TrustedSet, label_order
-from musclelora.errors import DataError, MuscleLoRAError
+from musclelora.errors import DataError
 from musclelora.validation.config import ValidationConfig
+from musclelora.validation.expectation_run import EXAMPLES, Finding, excerpt, pandas_source, run_suite
 from musclelora.validation.group_checks import group_checks
 from musclelora.validation.group_scan import GroupScanResult
 from musclelora.validation.report import WEAK, Check, SourceFinding, TrustedModelRecord, ValidationReport
-from musclelora.validation.rules import Rule, balance_rules, clean_rules, form_rules, train_rules
+from musclelora.validation.rules import balance_rules, clean_rules, form_rules, train_rules
 from musclelora.validation.sources import source_checks, sources_of
 from musclelora.validation.suite_files import needed_columns, read_suite
 from musclelora.validation.suspects import suspect_groups_of, suspects_of
 from musclelora.validation.token_scan import RESIDUAL_TRIGGER, Scan, SuspectFeature
 
-EXAMPLES = 5
 SUSPECT = "suspect"  # column of the frame that suites in files may read: the suspect feature of the row
 NO_TRIGGER = "Nothing in the texts goes with one label more surely than the trusted rows explain."
-EXCERPT = 80  # characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +46,6 @@ class UnusableDataError(DataError):
         self.report = report
 
 
-class ExpectationError(MuscleLoRAError):
-    """An expectation could not be computed, so that it neither passed nor failed."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Finding:
-    """A check, and the numbers of the rows that failed it."""
-
-    check: Check
-    failed: list[int]
-
-
 def validate(
     train: TextDataset,
     dev: TextDataset | None,
@@ -83,8 +67,8 @@ def validate(
     """
     delivery = {"train": train, "dev": dev, "test": test, "trusted": trusted.data}
     frames = {name: _frame(dataset) for name, dataset in delivery.items() if dataset is not None}
-    source = _pandas_source()
-    findings = [finding for name, frame in frames.items() for finding in _run(source, name, frame, form_rules())]
+    source = pandas_source()
+    findings = [finding for name, frame in frames.items() for finding in run_suite(source, name, frame, form_rules())]
     quarantined: dict[int, list[str]] = {}
     features: list[SuspectFeature] = []
     trusted_model: TrustedModelRecord | None = None
@@ -97,28 +81,28 @@ def validate(
         needed_columns(further, {*frames["train"], SUSPECT})
         of_scan = [rule for rule in further if getattr(rule.expectation, "column", None) == SUSPECT]
         first = [rule for rule in further if rule not in of_scan]
-        findings += _run(source, "train", frames["train"], [*train_rules(labels, others, config), *first])
+        findings += run_suite(source, "train", frames["train"], [*train_rules(labels, others, config), *first])
         for name, frame in others.items():
-            findings += _run(source, name, frame, clean_rules(labels))
+            findings += run_suite(source, name, frame, clean_rules(labels))
         quarantined = _quarantined(findings)
         unscanned = [i not in quarantined for i in range(len(train))]
         if scan is not None and not _stops(findings):
             trusted_model = scan.record()
-            findings.append(_Finding(_trusted_model_check(trusted_model), []))
+            findings.append(Finding(_trusted_model_check(trusted_model), []))
             features = scan(train.where(unscanned))
             findings += _scanned(features, train, unscanned)
             sources = sources_of(train.where(unscanned), scan, labels, features)
-            findings += [_Finding(check, []) for check in source_checks(sources)]
+            findings += [Finding(check, []) for check in source_checks(sources)]
             named = frames["train"].assign(**{SUSPECT: _suspects_by_row(features, unscanned)})
-            findings += _run(source, "train", named, of_scan)
+            findings += run_suite(source, "train", named, of_scan)
         if group_scan is not None and not _stops(findings):
             left, numbers = train.where(unscanned), np.flatnonzero(unscanned)
             groups = group_scan(left)
-            findings += [_Finding(check, numbers[rows].tolist()) for check, rows in group_checks(groups, left)]
+            findings += [Finding(check, numbers[rows].tolist()) for check, rows in group_checks(groups, left)]
         quarantined = _quarantined(findings)
         accepted = frames["train"].drop(index=list(quarantined))
         findings.append(_share_finding(len(quarantined), len(train), config.max_quarantined_share))
-        findings += _run(source, "train", accepted, balance_rules(labels, config))
+        findings += run_suite(source, "train", accepted, balance_rules(labels, config))
     row_ids = train.row_ids if quarantined else []
     scanned = train.where(unscanned) if features or groups.groups else train
     report = ValidationReport(
@@ -176,7 +160,7 @@ def _suspects_by_row(features: Sequence[SuspectFeature], unscanned: Sequence[boo
     return pd.Series(names, dtype=object)
 
 
-def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: Sequence[bool]) -> list[_Finding]:
+def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: Sequence[bool]) -> list[Finding]:
     """One finding per suspect feature of the rows that passed everything else; one that passes where there is none."""
     numbers = [i for i, kept in enumerate(unscanned) if kept]
     texts, row_ids, findings = train.texts, train.row_ids, []
@@ -191,9 +175,9 @@ def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: 
             detail=f"Of {feature.count} rows with {feature.sentence} {feature.purity:.1%} have the label "
             f"{feature.label!r}, where the trusted model expects {feature.expected:.0%} (z = {feature.z:.1f}, odds "
             f"{feature.effect:.0f} times as high): perhaps a backdoor's trigger.",
-            examples=[f"{row_ids[row]}: {_excerpt(texts[row])}" for row in failed[:EXAMPLES]],
+            examples=[f"{row_ids[row]}: {excerpt(texts[row])}" for row in failed[:EXAMPLES]],
         )
-        findings.append(_Finding(check, failed))
+        findings.append(Finding(check, failed))
     if not findings:
         passed = Check(
             name=RESIDUAL_TRIGGER,
@@ -203,7 +187,7 @@ def _scanned(features: Sequence[SuspectFeature], train: TextDataset, unscanned: 
             failed_rows=0,
             detail="",
         )
-        findings.append(_Finding(passed, []))
+        findings.append(Finding(passed, []))
     return findings
 
 
@@ -216,79 +200,7 @@ def _frame(dataset: TextDataset) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _pandas_source() -> Any:
-    """A data source of a context that lives in memory only and shows no progress bars."""
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    return context.data_sources.add_pandas("delivery")
-
-
-def _run(source: Any, dataset: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> list[_Finding]:
-    """Validate one frame by one suite; findings in the order of the rules."""
-    asset = source.add_dataframe_asset(f"{dataset}_{len(source.assets)}")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
-    for rule in rules:
-        rule.expectation.meta = {"rule": rule.name}
-    suite = gx.ExpectationSuite(asset.name, expectations=[rule.expectation for rule in rules])
-    outcome = batch.validate(suite, result_format={"result_format": "COMPLETE"})
-    results = {result.expectation_config.meta["rule"]: result for result in outcome.results}
-    return [_finding(rule, dataset, frame, results[rule.name]) for rule in rules]
-
-
-def _finding(rule: Rule, dataset: str, frame: pd.DataFrame, result: Any) -> _Finding:
-    if error := _exception(result.exception_info):
-        raise ExpectationError(
-            f"The check {rule.name} on the {dataset} rows could not be computed: {error}. This says nothing about the "
-            "data: it is a fault of musclelora or of the installed Great Expectations, please report it."
-        )
-    failed = sorted(result.result.get("unexpected_index_list") or [])
-    rows = frame.loc[failed]
-    check = Check(
-        name=rule.name,
-        expectation=rule.sentence,
-        dataset=dataset,
-        outcome="pass" if result.success else rule.failure,
-        failed_rows=len(failed),
-        detail="" if result.success else _detail(rule, rows, len(frame), result.result),
-        examples=_examples(rule, rows.head(EXAMPLES)),
-    )
-    return _Finding(check, failed)
-
-
-def _exception(info: dict[str, Any]) -> str | None:
-    """The message of what was raised inside an expectation: GX reports it flat, or per metric."""
-    entries = [info] if "raised_exception" in info else info.values()
-    return next((str(entry["exception_message"]) for entry in entries if entry["raised_exception"]), None)
-
-
-def _detail(rule: Rule, rows: pd.DataFrame, total: int, result: dict[str, Any]) -> str:
-    if not len(rows):
-        return f"Found: {result.get('observed_value')}."
-    if getattr(rule.expectation, "column", None) != "label" or rows["label"].isna().all():
-        return f"{len(rows)} of {total} rows."
-    values = Counter(rows["label"]).most_common()
-    named = ", ".join(f"{label!r} ({n})" for label, n in values[:EXAMPLES])
-    return f"{len(rows)} of {total} rows: {named}{' and others' if len(values) > EXAMPLES else ''}."
-
-
-def _examples(rule: Rule, rows: pd.DataFrame) -> list[str]:
-    """`row id: excerpt`, around the place found where the rule can tell."""
-    if rule.spots is None or not len(rows):
-        return [f"{row.row_id}: {_excerpt(row.text)}" for row in rows.itertuples()]
-    spots = rule.spots(list(rows["text"]))
-    return [
-        # In ASCII: these characters are the ones that cannot be told by looking.
-        f"{row.row_id}: {row.text[max(0, spot.start() - EXCERPT // 2) :][:EXCERPT]!a}"
-        for row, spot in zip(rows.itertuples(), spots, strict=True)
-        if spot is not None
-    ]
-
-
-def _excerpt(text: str | None) -> str:
-    return "no text" if text is None else repr(text if len(text) <= EXCERPT else f"{text[:EXCERPT]}...")
-
-
-def _quarantined(findings: Sequence[_Finding]) -> dict[int, list[str]]:
+def _quarantined(findings: Sequence[Finding]) -> dict[int, list[str]]:
     """Names of the failed checks by row number."""
     names: defaultdict[int, list[str]] = defaultdict(list)
     for finding in findings:
@@ -298,7 +210,7 @@ def _quarantined(findings: Sequence[_Finding]) -> dict[int, list[str]]:
     return dict(names)
 
 
-def _share_finding(quarantined: int, rows: int, limit: float) -> _Finding:
+def _share_finding(quarantined: int, rows: int, limit: float) -> Finding:
     check = Check(
         name="quarantined_share",
         expectation=f"At most {limit:.0%} of the rows are set aside.",
@@ -307,7 +219,7 @@ def _share_finding(quarantined: int, rows: int, limit: float) -> _Finding:
         failed_rows=quarantined,
         detail=f"{quarantined} of {rows} rows.",
     )
-    return _Finding(check, [])
+    return Finding(check, [])
 
 
 def _label_counts(frame: pd.DataFrame) -> dict[str, int]:
@@ -316,7 +228,7 @@ def _label_counts(frame: pd.DataFrame) -> dict[str, int]:
     return {label: counts[label] for label in label_order(list(counts))}
 
 
-def _stops(findings: Sequence[_Finding]) -> list[Check]:
+def _stops(findings: Sequence[Finding]) -> list[Check]:
     return [finding.check for finding in findings if finding.check.outcome == "stop"]
 
 

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import DataError
 from musclelora.validation.config import ValidationConfig
-from musclelora.validation.suite import ExpectationError, UnusableDataError, validate
+from musclelora.validation.expectation_run import ExpectationError
+from musclelora.validation.suite import UnusableDataError, validate
 
 LOOSE = ValidationConfig(max_quarantined_share=1.0)
 CLEAN = [(f"training text number {i}", str(i % 2)) for i in range(20)]

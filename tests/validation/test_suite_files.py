@@ -7,8 +7,9 @@ import pytest
 from musclelora.data.records import TextDataset, TrustedSet
 from musclelora.errors import ConfigError
 from musclelora.validation.config import ValidationConfig
+from musclelora.validation.expectation_run import ExpectationError
 from musclelora.validation.report import TrustedModelRecord
-from musclelora.validation.suite import ExpectationError, UnusableDataError, validate
+from musclelora.validation.suite import UnusableDataError, validate
 from musclelora.validation.suite_files import read_suite
 from musclelora.validation.token_scan import SuspectFeature
 
