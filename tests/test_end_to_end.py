@@ -44,6 +44,7 @@ def test_quickstart_defends_registers_repeats_and_refuses(tmp_path):
     assert alone["attacks"]["addsent"]["asr"] < 0.7 < undefended["attacks"]["addsent"]["asr"]
     assert summary["cacc"]["value"] > 0.6
     assert summary["data"]["quarantined"] == 200
+    assert "train: candidate_floor is the model of candidate" in first.stderr  # exactly the poison was set aside
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     champion = client.get_model_version_by_alias("quickstart-sentiment", "champion")
