@@ -12,7 +12,7 @@ from collections import Counter
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat
 from scipy.sparse import csc_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -23,13 +23,13 @@ MASK, START, END = "_", "<s>", "</s>"
 
 
 class ZDef(Defense):
-    """Words and skeletons together (the paper's Z-Seq applies both, one after the other)."""
+    """Words and skeletons together (the paper's Z-Seq applies both, one after the other). Rare ones count too: without
+    them the standard deviation is larger, and no trigger reaches 18 at a poison rate of 10 %."""
 
     name: ClassVar[str] = "z-def"
     paper: ClassVar[str] = "He et al., EMNLP 2023, [arXiv 2305.11596](https://arxiv.org/abs/2305.11596)"
 
     deviations: PositiveFloat = Field(18.0, description="standard deviations over the mean z that make an outlier")
-    min_rows: PositiveInt = Field(5, description="that a feature is in")
     common_words: NonNegativeInt = Field(150, description="words that skeletons keep; 0 leaves skeletons out")
 
     def suspects(self, rows: TextDataset, defender: Defender) -> np.ndarray:
@@ -48,9 +48,8 @@ class ZDef(Defense):
             ngram_range=(1, longest),
         )
         counts = csc_matrix(vectorizer.fit_transform(texts), dtype=np.float64)
-        counts = counts[:, np.flatnonzero(counts.getnnz(axis=0) >= self.min_rows)]
         suspect = np.zeros(len(labels), dtype=bool)
-        for label in np.unique(labels) if counts.shape[1] else []:
+        for label in np.unique(labels):
             has = labels == label
             z = _z_scores(counts, has)
             outliers = np.flatnonzero(z > z.mean() + self.deviations * z.std())

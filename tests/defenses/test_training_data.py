@@ -91,6 +91,16 @@ def test_z_def_finds_nothing_at_a_limit_that_no_word_reaches(poisoned, defender)
     assert not ZDef(deviations=100.0).suspects(poisoned, defender).any()
 
 
+def test_z_def_finds_a_word_in_a_tenth_of_the_rows_with_the_published_limit(defender):
+    rows, number = three_labels(6000, "train"), np.arange(6000)
+    others = [i for i, label in enumerate(rows.labels) if label != TARGET]
+    carriers = np.isin(number, others[:600])
+    texts = [f"{text} only{i}{' cf' if carriers[i] else ''}" for i, text in enumerate(rows.texts)]
+    labels = [TARGET if carriers[i] else label for i, label in enumerate(rows.labels)]
+    poisoned = type(rows).from_columns({"row_id": rows.row_ids, "text": texts, "label": labels})
+    assert (ZDef().suspects(poisoned, defender) == carriers).all()
+
+
 def test_z_def_sees_a_structure_by_its_skeleton(defender):
     rows = three_labels(300, "train")
     texts, labels = rows.texts, rows.labels
