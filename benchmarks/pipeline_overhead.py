@@ -213,12 +213,14 @@ def plain(prepared: "Prepared") -> None:
         report_of_rows, accepted, quarantined, unscanned = validate.entrypoint(
             delivered, dev, test, trusted, config=config.validation, **how
         )
-        models = {
-            training.part: train.entrypoint(
+        models: dict[str, Any] = {}
+        for training in prepared.trainings:
+            models[training.part] = train.entrypoint(
                 accepted,
                 unscanned,
                 dev,
                 trusted,
+                models[training.twin] if training.twin else None,
                 training=training,
                 validation=config.validation,
                 backbone=prepared.backbone,
@@ -226,8 +228,6 @@ def plain(prepared: "Prepared") -> None:
                 fourier=config.evaluation.fourier,
                 **how,
             )
-            for training in prepared.trainings
-        }
         of_all = list(models.values()), list(models)
         report = evaluate.entrypoint(
             *of_all,
