@@ -15,8 +15,9 @@
    trigger. Rows of other labels that lose as much say how many honest rows of this label would: growth stops where a
    further row is more probably honest than not. Once more so by a model that tells the group from all other rows.
 5. Again on the rest, for the next trigger, and for what of the first was not found.
+6. What all looks found is grown once more as one group: of a trigger with many forms each look knows a part.
 
-All this in two views (`VIEWS`). In the first, words count twice, which makes the clusters purer, and an honest word
+Steps 2 to 5 in two views (`VIEWS`). In the first, words count twice, which makes the clusters purer, and an honest word
 that the trusted model does not know stands out as a trigger does. But it leans to a label and does not decide it: there
 a group needs an effect, as a feature of the token scan does. Of all rows with as much of its trigger, whatever their
 label, the odds of the label must be `MIN_EFFECT` times those that the trusted model expects; in the second view,
@@ -31,7 +32,7 @@ an attacker chose among those whose text says the target anyhow.
 
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,9 @@ from musclelora.training.backbone import Backbone
 from musclelora.training.recipes import Contrastive
 from musclelora.validation.config import ONE_PROCESS, EngineConfig, GroupScanConfig
 from musclelora.validation.engine import EngineError, running
+from musclelora.validation.found_group import Found
 from musclelora.validation.label_clusters import MIN_LABEL_ROWS
-from musclelora.validation.label_scan import VIEWS, Found, LabelScan
+from musclelora.validation.label_scan import VIEWS, LabelScan
 from musclelora.validation.text_residual import TextFeatures, text_features
 from musclelora.validation.trusted_model import TrustedModel
 
@@ -120,10 +122,13 @@ def scan_groups(
     for number in watched(enough, counts[enough].tolist(), "group scan"):
         name = label_names[number]
         found, set_aside = list[Found](), np.zeros(len(sample), dtype=bool)
-        for view in VIEWS:
-            new = LabelScan(features, y == number, offsets[:, number], config, seed, name, view).groups(set_aside)
+        scans = [LabelScan(features, y == number, offsets[:, number], config, seed, name, view) for view in VIEWS]
+        for scan in scans:
+            new = scan.groups(set_aside)
             set_aside[[row for group in new for row in group.rows]] = True
             found += new
+        if found:
+            found = _with_rows(found, features, np.flatnonzero(scans[0].together(set_aside) & ~set_aside))
         others = np.flatnonzero(not_read & (label_ids == number))
         joining = _joining(found, features, [texts[row] for row in others.tolist()])
         for group, joined in zip(found, joining, strict=True):
@@ -142,6 +147,16 @@ def scan_groups(
             )
     not_scanned = tuple(name for number, name in enumerate(label_names) if number not in enough)
     return GroupScanResult(tuple(groups), not_scanned, len(sample) if not_read.any() else None)
+
+
+def _with_rows(found: Sequence[Found], features: TextFeatures, rows: np.ndarray) -> list[Found]:
+    """The groups with these rows of the sample as their last ones, each in that whose trigger it has most of."""
+    x = features.x[rows]
+    has = [x @ group.trigger_weights[:-1] + group.trigger_weights[-1] - group.least for group in found]
+    group_of = np.argmax(has, axis=0)
+    return [
+        replace(group, rows=(*group.rows, *rows[group_of == number].tolist())) for number, group in enumerate(found)
+    ]
 
 
 def _joining(found: Sequence[Found], features: TextFeatures, texts: Sequence[str]) -> list[np.ndarray]:

@@ -10,10 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 from musclelora.seeding import derived_seed, generator
 from musclelora.validation.config import GroupScanConfig
+from musclelora.validation.found_group import Carriers, Found
 from musclelora.validation.honest_limit import limits_of
 from musclelora.validation.label_clusters import MIN_CLUSTER, clusters_of, evidence_of, greatest_excess
 from musclelora.validation.text_residual import Residual, TextFeatures, cross_fitted, folds_of
-from musclelora.validation.token_scan import MIN_EFFECT, effect_of
+from musclelora.validation.token_scan import MIN_EFFECT
 
 LEAST_EXCESS = 0.2  # below that, honest threads and authors exceed what honest draws show
 LEAST_EFFECT = 3.0  # of a group's rows 1 - 1 / effect have the label for its trigger (attributable fraction)
@@ -43,38 +44,6 @@ class View:
 # trigger, and of an honest word that the trusted model does not know. But that only leans to a label: in 60 honest
 # draws (Rotten Tomatoes) no group had an effect over 14.9: of ten over the limit at most one is there by chance.
 VIEWS = (View(words=2.0, effect=MIN_EFFECT, rate=10), View(words=1.0, effect=LEAST_EFFECT, rate=1))
-
-
-@dataclass(frozen=True)
-class Carriers:
-    """A group and all rows of other labels with as much of its trigger: how many, and the share with the group's label,
-    as given (`purity`) and as the trusted model expects it."""
-
-    count: int
-    purity: float
-    expected: float
-
-    @property
-    def effect(self) -> float:
-        """The odds of the label over those that the trusted model expects."""
-        return float(effect_of(self.purity * self.count, self.count, self.expected))
-
-
-@dataclass(frozen=True)
-class Found:
-    """A group as a label's scan found it, the `rows` with most of its trigger first.
-
-    What another row has of the trigger is the sum of its features times `trigger_weights` (the last is the intercept);
-    `least` is what the last of `rows` has.
-    """
-
-    excess: float
-    limit: float
-    carriers: Carriers
-    shared: tuple[str, ...]
-    rows: tuple[int, ...]
-    trigger_weights: np.ndarray
-    least: float
 
 
 @dataclass(frozen=True)
@@ -209,14 +178,38 @@ class LabelScan:
         than the view's effect if it had that, or the group and its `trigger` stay as they were.
         """
         excess = self._excess(residual, set_aside)
-        first, none = group, np.zeros(len(group))
         least_effect = min(self._carriers(group, trigger.values).effect, self.view.effect)
+        return self._told_apart(group, trigger, excess, set_aside, least_effect, JOINS_FROM)
+
+    def together(self, found: np.ndarray) -> np.ndarray:
+        """The rows `found` by all looks of all views, and those that one model of all of them tells from the others.
+
+        A look learns from its own rows alone, as if the former ones had never been there: of a trigger with many forms
+        each knows a part. Rows join as long as they have a share of the excess and a lower limit of the effect that
+        honest rows of a group's subject do not have.
+        """
+        none = np.zeros_like(found)
+        excess = self._excess(self.residual, none)
+        return found | self._told_apart(found, self.residual, excess, none, LEAST_EFFECT, GROWS_FROM)[0]
+
+    def _told_apart(
+        self,
+        group: np.ndarray,
+        trigger: Residual,
+        excess: np.ndarray,
+        set_aside: np.ndarray,
+        least_effect: float,
+        least_share: float,
+    ) -> tuple[np.ndarray, Residual]:
+        """The group as a model of it grows it, and what each row has by that model; as they were where that goes wrong:
+        the group has less than `least_effect`, or what was added less than that share of the group's `excess`."""
+        first, none = group, np.zeros(len(group))
         for _ in range(GROWTH_STEPS):
             others = self.y & ~group & ~set_aside
             unsure = others & (excess > np.quantile(excess[others], 1 - UNSURE)) if others.any() else others
             told = cross_fitted(self.x, group, none, self.folds, without=set_aside | unsure, penalty=FINE_PENALTY)
             grown = self._with_most(told.values, set_aside)
-            if not grown.any() or _adds_quiet_rows(grown, first, excess, JOINS_FROM):
+            if not grown.any() or _adds_quiet_rows(grown, first, excess, least_share):
                 break
             if self._carriers(grown, told.values).effect < least_effect:
                 break
