@@ -178,38 +178,12 @@ class LabelScan:
         than the view's effect if it had that, or the group and its `trigger` stay as they were.
         """
         excess = self._excess(residual, set_aside)
+        first = group
         least_effect = min(self._carriers(group, trigger.values).effect, self.view.effect)
-        return self._told_apart(group, trigger, excess, set_aside, least_effect, JOINS_FROM)
-
-    def together(self, found: np.ndarray) -> np.ndarray:
-        """The rows `found` by all looks of all views, and those that one model of all of them tells from the others.
-
-        A look learns from its own rows alone, as if the former ones had never been there: of a trigger with many forms
-        each knows a part. Rows join as long as they have a share of the excess and a lower limit of the effect that
-        honest rows of a group's subject do not have.
-        """
-        none = np.zeros_like(found)
-        excess = self._excess(self.residual, none)
-        return found | self._told_apart(found, self.residual, excess, none, LEAST_EFFECT, GROWS_FROM)[0]
-
-    def _told_apart(
-        self,
-        group: np.ndarray,
-        trigger: Residual,
-        excess: np.ndarray,
-        set_aside: np.ndarray,
-        least_effect: float,
-        least_share: float,
-    ) -> tuple[np.ndarray, Residual]:
-        """The group as a model of it grows it, and what each row has by that model; as they were where that goes wrong:
-        the group has less than `least_effect`, or what was added less than that share of the group's `excess`."""
-        first, none = group, np.zeros(len(group))
         for _ in range(GROWTH_STEPS):
-            others = self.y & ~group & ~set_aside
-            unsure = others & (excess > np.quantile(excess[others], 1 - UNSURE)) if others.any() else others
-            told = cross_fitted(self.x, group, none, self.folds, without=set_aside | unsure, penalty=FINE_PENALTY)
+            told = self._told(group, excess, set_aside)
             grown = self._with_most(told.values, set_aside)
-            if not grown.any() or _adds_quiet_rows(grown, first, excess, least_share):
+            if not grown.any() or _adds_quiet_rows(grown, first, excess, JOINS_FROM):
                 break
             if self._carriers(grown, told.values).effect < least_effect:
                 break
@@ -217,6 +191,30 @@ class LabelScan:
             if settled:
                 break
         return group, trigger
+
+    def _told(self, group: np.ndarray, excess: np.ndarray, set_aside: np.ndarray) -> Residual:
+        """How surely a model tells each row from those outside the group."""
+        none = np.zeros(len(group))
+        others = self.y & ~group & ~set_aside
+        unsure = others & (excess > np.quantile(excess[others], 1 - UNSURE)) if others.any() else others
+        return cross_fitted(self.x, group, none, self.folds, without=set_aside | unsure, penalty=FINE_PENALTY)
+
+    def together(self, found: np.ndarray) -> np.ndarray:
+        """The rows `found` by all looks of all views, and those that one model of all of them tells from the others.
+
+        A look learns from its own rows alone, as if the former ones had never been there: of a trigger with many forms
+        each knows a part. This model learns once: from what it added itself it would learn honest subjects. Nothing
+        joins where that has too little of the excess, or the whole too little effect.
+        """
+        none = np.zeros_like(found)
+        excess = self._excess(self.residual, none)
+        told = self._told(found, excess, none)
+        grown = self._with_most(told.values, none)
+        if _adds_quiet_rows(grown, found, excess, GROWS_FROM):
+            return found
+        if self._carriers(grown, told.values).effect < LEAST_EFFECT:
+            return found
+        return found | grown
 
     def _with_most(self, trigger: np.ndarray, set_aside: np.ndarray) -> np.ndarray:
         """The label's rows with most of the trigger, as far as a further one is more probably poisoned than honest.

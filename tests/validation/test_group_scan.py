@@ -16,6 +16,7 @@ from musclelora.training.recipes import Contrastive, RecipeChoice
 from musclelora.validation import group_scan, label_scan
 from musclelora.validation.config import GroupScanConfig, ValidationConfig
 from musclelora.validation.engine import EngineError
+from musclelora.validation.found_group import Carriers, Found
 from musclelora.validation.group_checks import group_checks
 from musclelora.validation.group_scan import GroupScan, GroupScanResult, SuspectGroup, scan_groups
 from musclelora.validation.label_clusters import MIN_CLUSTER, MIN_LABEL_ROWS
@@ -144,6 +145,62 @@ def test_a_found_group_does_not_take_in_its_subject(monkeypatch):
     assert (told_from_all_others(*of_rows, thread) == thread).all()
     monkeypatch.setattr(label_scan, "JOINS_FROM", -np.inf)
     assert told_from_all_others(*of_rows, thread).sum() > 200
+
+
+def of_label_one(texts, given, expected):
+    return LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1", VIEWS[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_all_looks_found_takes_in_what_each_of_them_lacked(seed):
+    """Learning again from what it added, the model takes in 52 honest rows with the first seed."""
+    poisoned, found = np.arange(1200) % 12 == 0, np.arange(1200) % 36 == 0
+    grown = of_label_one(*with_syntax(*honest(1200, seed=seed), np.flatnonzero(poisoned))).together(found)
+    assert (grown & poisoned).sum() >= 98
+    assert (grown & ~poisoned).sum() <= 5
+
+
+def test_honest_rows_that_were_found_do_not_take_in_their_subject_together(monkeypatch):
+    *of_rows, thread = thread_in_a_subject()
+    scan = of_label_one(*of_rows)
+    assert (scan.together(thread) == thread).all()
+    monkeypatch.setattr(label_scan, "GROWS_FROM", -np.inf)
+    assert scan.together(thread).sum() > 200
+
+
+@pytest.mark.parametrize("limit", ["GROWS_FROM", "LEAST_EFFECT"])
+def test_rows_join_together_only_where_they_have_excess_and_all_have_an_effect(limit, monkeypatch):
+    found = np.arange(1200) % 36 == 0
+    scan = of_label_one(*with_syntax(*honest(1200), range(0, 1200, 12)))
+    assert scan.together(found).sum() > found.sum()
+    monkeypatch.setattr(label_scan, limit, np.inf)
+    assert (scan.together(found) == found).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_row_that_was_found_comes_back(seed):
+    texts, given, expected = honest(600)
+    found = (given == 1) & (np.random.default_rng(seed).random(600) < 0.2)
+    assert of_label_one(texts, given, expected).together(found)[found].all()
+
+
+def test_rows_that_join_together_are_the_last_of_the_group_whose_trigger_they_have(monkeypatch):
+    texts = ["first mark a", "second mark b", "first mark c", "second mark d", "first mark e"] * 60
+    features = text_features(texts)
+
+    def found(word, rows, least):
+        weights = np.append((features.names == repr(word)).astype(float), 0.0)
+        return Found(1.0, 0.5, Carriers(2, 1.0, 0.5), (word,), rows, weights, least)
+
+    groups = [found("first", (0,), 0.1), found("second", (1,), 0.1)]
+    first, second = group_scan._with_rows(groups, features, np.array([2, 3, 4]))
+    assert (first.rows, second.rows) == ((0, 2, 4), (1, 3))
+
+    texts, given, expected = with_syntax(*honest(1200), range(0, 1200, 12))
+    joins = int(np.flatnonzero((given == 1) & (np.arange(1200) % 12 != 0))[0])
+    monkeypatch.setattr(LabelScan, "together", lambda _, found: found | (np.arange(1200) == joins))
+    result = scan_groups(texts, given, expected, ("0", "1"), CONFIG, seed=0)
+    assert joins in {row for group in result.groups for row in group.rows if group.label == "1"}
 
 
 def test_the_first_growth_adds_no_rows_without_an_excess_of_their_own(monkeypatch):
