@@ -24,10 +24,11 @@ class Carriers:
 
 @dataclass(frozen=True)
 class Found:
-    """A group as a label's scan found it, the `rows` with most of its trigger first.
+    """A group as a label's scan found it, the `rows` with most of its trigger first, and last those that joined when
+    all finds were grown together.
 
     What another row has of the trigger is the sum of its features times `trigger_weights` (the last is the intercept);
-    `least` is what the last of `rows` has.
+    `least` is the least that a row has of those the group had when it was found.
     """
 
     excess: float

@@ -193,7 +193,7 @@ class LabelScan:
         return group, trigger
 
     def _told(self, group: np.ndarray, excess: np.ndarray, set_aside: np.ndarray) -> Residual:
-        """How surely a model tells each row from those outside the group."""
+        """How surely a model of the group tells each row from others; of the label's unsure rows it learns nothing."""
         none = np.zeros(len(group))
         others = self.y & ~group & ~set_aside
         unsure = others & (excess > np.quantile(excess[others], 1 - UNSURE)) if others.any() else others
