@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from musclelora.validation.token_scan import effect_of
 
@@ -27,8 +28,8 @@ class Found:
     """A group as a label's scan found it, the `rows` with most of its trigger first, and last those that joined when
     all finds were grown together.
 
-    What another row has of the trigger is the sum of its features times `trigger_weights` (the last is the intercept);
-    `least` is the least that a row has of those the group had when it was found.
+    `least` is the least that a row has of the trigger, of those the group had when it was found; the last of
+    `trigger_weights` is the intercept.
     """
 
     excess: float
@@ -38,3 +39,7 @@ class Found:
     rows: tuple[int, ...]
     trigger_weights: np.ndarray
     least: float
+
+    def trigger_of(self, x: csr_matrix) -> np.ndarray:
+        """What rows with the features `x` have of the trigger, shape [rows]."""
+        return np.asarray(x @ self.trigger_weights[:-1] + self.trigger_weights[-1])

@@ -152,7 +152,7 @@ def scan_groups(
 def _with_rows(found: Sequence[Found], features: TextFeatures, rows: np.ndarray) -> list[Found]:
     """The groups with these rows of the sample as their last ones, each in that whose trigger it has most of."""
     x = features.x[rows]
-    has = [x @ group.trigger_weights[:-1] + group.trigger_weights[-1] - group.least for group in found]
+    has = [group.trigger_of(x) - group.least for group in found]
     group_of = np.argmax(has, axis=0)
     return [
         replace(group, rows=(*group.rows, *rows[group_of == number].tolist())) for number, group in enumerate(found)
@@ -167,7 +167,7 @@ def _joining(found: Sequence[Found], features: TextFeatures, texts: Sequence[str
         part = slice(start, start + JOINED_AT_ONCE)
         x = features.of(texts[part])
         for number, group in enumerate(found):
-            has = x @ group.trigger_weights[:-1] + group.trigger_weights[-1]
+            has = group.trigger_of(x)
             joins = (of_group[part] < 0) & (has >= group.least)
             of_group[part][joins], trigger[part][joins] = number, has[joins]
     order = np.argsort(-trigger, kind="stable")
