@@ -46,9 +46,19 @@ settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402  (it reads the number of threads at import)
 
 torch.set_num_threads(1)  # where something imported it before
+
+
+@pytest.fixture(autouse=True)
+def no_test_leaves_another_number_of_threads():
+    """Sums are cut by it, so that every model trained later in this process would differ in its last bits."""
+    yield
+    left = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert left == 1
 
 
 def pytest_collection_modifyitems(items):
