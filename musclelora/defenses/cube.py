@@ -60,6 +60,6 @@ class Cube(Defense):
                 "CUBE needs umap-learn, which is not installed: `pip install umap-learn`, or set `reduction: pca`."
             ) from error
         reducer = UMAP(n_components=dimensions, **FOR_CLUSTERS, random_state=random_state, n_jobs=1)
-        # Numba, which it runs on, leaves OpenMP with a thread per core: models trained later would differ in their bits.
+        # Numba, which it runs on, leaves OpenMP a thread per core: models trained later would differ in their bits.
         with threadpool_limits(1):
             return np.asarray(reducer.fit_transform(states))
