@@ -1,8 +1,9 @@
 """Linear layers on CPUs by oneDNN, in fp32 too; a LoRA layer in one step with the layer that it adapts.
 
 PyTorch leaves products in fp32 to MKL, which makes no use of AVX-512 on AMD's processors: 105 GFLOP/s a core where
-oneDNN reaches 220 (EPYC, 832 rows, 384 x 384 to 384 x 1536); on Intel's both use it. In bf16 PyTorch takes oneDNN
-itself, and what is gained is autocast's work: each input is rounded once and not once per product.
+oneDNN reaches 220 (EPYC, 832 rows, 384 x 384 to 384 x 1536); on Intel's both use it. Where there is no AVX-512 MKL is
+the faster one, and stays. In bf16 PyTorch takes oneDNN itself, and what is gained is autocast's work: each input is
+rounded once and not once per product.
 """
 
 import os
@@ -19,6 +20,7 @@ from musclelora.training.one_pass import Split, lora_weights, replaced
 # oneDNN keeps code and up to 4 MB of scratch memory for each of the last 1024 shapes: few shapes, little memory. Of 64
 # shapes a training of 1,600 sentences is as fast, and peaks 0.2 GB lower. Read by oneDNN at its first product.
 ROWS_MULTIPLE = 64
+MKL_IS_FASTER = torch.backends.cpu.get_cpu_capability() == "AVX2" and torch.backends.mkl.is_available()
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
@@ -46,29 +48,30 @@ def onednn_products(model: nn.Module, dtype: torch.dtype, split: Split) -> Itera
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b in the type of W and b; x [..., in], W [out, in] in any layout."""
     rows = x.flatten(0, -2)
-    y = _onednn(_filled(rows, weight.dtype), weight, bias)
+    y = _matmul(_filled(rows, weight.dtype), weight, bias)
     return y[: len(rows)].view(*x.shape[:-1], -1)
 
 
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """gy^T x, [out, in], summed over rows; gy [rows, out], x [rows, in]."""
     gradient, x = _filled(gradient, gradient.dtype), _filled(x, x.dtype)
-    if gradient.dtype != torch.float32:
+    if gradient.dtype != torch.float32 or MKL_IS_FASTER:
         return gradient.T @ x
     if gradient.shape[1] <= x.shape[1]:
-        return _onednn(gradient.T, x.T)
-    return _onednn(x.T, gradient.T).T.contiguous()  # oneDNN is slow where the result has more rows than columns
+        return _matmul(gradient.T, x.T)
+    return _matmul(x.T, gradient.T).T.contiguous()  # oneDNN is slow where the result has more rows than columns
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if x.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # a CPU without AVX-512
+def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    as_pytorch = not torch.ops.mkldnn._is_mkldnn_bf16_supported() if x.dtype == torch.bfloat16 else MKL_IS_FASTER
+    if as_pytorch:
         return torch.nn.functional.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def _filled(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """In that type, and with rows of zeros up to a multiple of `ROWS_MULTIPLE`: one copy for both."""
-    missing = -len(rows) % ROWS_MULTIPLE
+    """In that type, and for oneDNN with rows of zeros up to a multiple of `ROWS_MULTIPLE`: one copy for both."""
+    missing = 0 if MKL_IS_FASTER else -len(rows) % ROWS_MULTIPLE
     if not missing:
         return rows.to(dtype)
     filled = rows.new_empty(len(rows) + missing, rows.shape[1], dtype=dtype)

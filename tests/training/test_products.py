@@ -7,12 +7,19 @@ from torch import nn
 
 from musclelora.adapters.injection import freeze, inject_lora
 from musclelora.errors import ModelError
+from musclelora.training import products
 from musclelora.training.backbone import load_backbone
 from musclelora.training.one_pass import Split, one_pass
 from musclelora.training.products import ROWS_MULTIPLE, onednn_products, product, weight_gradient
 from tests.tiny import tiny_backbone
 
 BF16 = {"atol": 2e-2, "rtol": 2e-2}
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["mkl", "onednn"])
+def by_either_library(request, monkeypatch):
+    """Whatever this processor is fastest with."""
+    monkeypatch.setattr(products, "MKL_IS_FASTER", request.param)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (ROWS_MULTIPLE, 3), (5, 13, 3)])
