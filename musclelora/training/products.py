@@ -1,7 +1,7 @@
 """Linear layers on CPUs by oneDNN, in fp32 too; a LoRA layer in one step with the layer that it adapts.
 
 PyTorch leaves products in fp32 to MKL, which makes no use of AVX-512 on AMD's processors: 105 GFLOP/s a core where
-oneDNN reaches 220 (EPYC, 832 rows, 384 x 384 to 384 x 1536); on Intel's both use it. Where there is no AVX-512 MKL is
+oneDNN reaches 220 (EPYC, 832 rows, 384 x 384 to 384 x 1536); on Intel's both use it. With AVX2 and no AVX-512 MKL is
 the faster one, and stays. In bf16 PyTorch takes oneDNN itself, and what is gained is autocast's work: each input is
 rounded once and not once per product.
 """
@@ -63,15 +63,19 @@ def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    as_pytorch = not torch.ops.mkldnn._is_mkldnn_bf16_supported() if x.dtype == torch.bfloat16 else MKL_IS_FASTER
-    if as_pytorch:
-        return torch.nn.functional.linear(x, weight, bias)
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    if _by_onednn(x.dtype):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def _by_onednn(dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes products in that type on this processor."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported() if dtype == torch.bfloat16 else not MKL_IS_FASTER
 
 
 def _filled(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """In that type, and for oneDNN with rows of zeros up to a multiple of `ROWS_MULTIPLE`: one copy for both."""
-    missing = 0 if MKL_IS_FASTER else -len(rows) % ROWS_MULTIPLE
+    missing = -len(rows) % ROWS_MULTIPLE if _by_onednn(dtype) else 0
     if not missing:
         return rows.to(dtype)
     filled = rows.new_empty(len(rows) + missing, rows.shape[1], dtype=dtype)
