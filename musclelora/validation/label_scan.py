@@ -14,7 +14,7 @@ from musclelora.validation.found_group import Carriers, Found
 from musclelora.validation.honest_limit import limits_of
 from musclelora.validation.label_clusters import MIN_CLUSTER, clusters_of, evidence_of, greatest_excess
 from musclelora.validation.text_residual import Residual, TextFeatures, cross_fitted, folds_of
-from musclelora.validation.token_scan import MIN_EFFECT
+from musclelora.validation.token_scan import MIN_EFFECT, effect_of
 
 LEAST_EXCESS = 0.2  # below that, honest threads and authors exceed what honest draws show
 LEAST_EFFECT = 3.0  # of a group's rows 1 - 1 / effect have the label for its trigger (attributable fraction)
@@ -22,9 +22,12 @@ NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken to
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
 GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
-UNSURE = 0.1  # of the label's other rows: those with the most excess, which the model of the group does not learn from
+UNSURE = (
+    0.1  # of the label's other rows: those with the most suspicion, which the model of the group does not learn from
+)
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
+WEIGHTS_TOGETHER = (1.5, 2.0, 2.0)  # the same where all finds are grown together: of what was added, surer rows only
 SHARED = 2  # features of each kind that describe a group
 
 
@@ -192,41 +195,54 @@ class LabelScan:
                 break
         return group, trigger
 
-    def _told(self, group: np.ndarray, excess: np.ndarray, set_aside: np.ndarray) -> Residual:
-        """How surely a model of the group tells each row from others; of the label's unsure rows it learns nothing."""
+    def _told(self, group: np.ndarray, suspicion: np.ndarray, set_aside: np.ndarray) -> Residual:
+        """How surely a model of the group tells each row from others; of the label's other rows with the most suspicion
+        it learns nothing."""
         none = np.zeros(len(group))
         others = self.y & ~group & ~set_aside
-        unsure = others & (excess > np.quantile(excess[others], 1 - UNSURE)) if others.any() else others
+        unsure = others & (suspicion > np.quantile(suspicion[others], 1 - UNSURE)) if others.any() else others
         return cross_fitted(self.x, group, none, self.folds, without=set_aside | unsure, penalty=FINE_PENALTY)
 
     def together(self, found: np.ndarray) -> np.ndarray:
         """The rows `found` by all looks of all views, and those that one model of all of them tells from the others.
 
         A look learns from its own rows alone, as if the former ones had never been there: of a trigger with many forms
-        each knows a part. This model learns once: from what it added itself it would learn honest subjects. Nothing
-        joins where that has too little of the excess, or the whole too little effect.
+        each knows a part. This model learns twice, the second time without the other rows that it itself holds for
+        poison; and then from what it added, which would be honest subjects before long: hence the surer rows, and as
+        few times. Nothing joins that has too little of the excess.
         """
         none = np.zeros_like(found)
-        excess = self._excess(self.residual, none)
-        told = self._told(found, excess, none)
-        grown = self._with_most(told.values, none)
-        if _adds_quiet_rows(grown, found, excess, GROWS_FROM):
-            return found
-        if self._carriers(grown, told.values).effect < LEAST_EFFECT:
-            return found
-        return found | grown
+        excess, rows = self._excess(self.residual, none), found
+        for weight in WEIGHTS_TOGETHER:
+            told = self._told(rows, excess, none)
+            told = self._told(rows, told.values, none)
+            cost = weight * (self.y & ~rows).sum() / (~self.y).sum()
+            grown = rows | self._best(told.values, none, cost, LEAST_EFFECT)
+            if _adds_quiet_rows(grown, found, excess, GROWS_FROM):
+                break
+            rows = grown
+        return rows
 
     def _with_most(self, trigger: np.ndarray, set_aside: np.ndarray) -> np.ndarray:
         """The label's rows with most of the trigger, as far as a further one is more probably poisoned than honest.
 
         All of the label's rows count as honest: with fewer the larger the group is, growth would not stop.
         """
-        order = np.argsort(-np.where(set_aside, -np.inf, trigger), kind="stable")[: int((~set_aside).sum())]
         honest_per_other = (self.y & ~set_aside).sum() / (~self.y).sum()
-        gain = np.cumsum(self.y[order]) - HONEST_WEIGHT * honest_per_other * np.cumsum(~self.y[order])
-        grown = np.zeros_like(set_aside)
-        grown[order[: int(np.argmax(gain)) + 1]] = True
-        return grown & self.y
+        return self._best(trigger, set_aside, HONEST_WEIGHT * honest_per_other)
+
+    def _best(self, trigger: np.ndarray, set_aside: np.ndarray, cost: float, least_effect: float = 0.0) -> np.ndarray:
+        """The label's rows with most of the trigger, as many as gain most, where each row of another label with as much
+        of it takes off `cost`; and no more than that with all of these they have the effect."""
+        order = np.argsort(-np.where(set_aside, -np.inf, trigger), kind="stable")[: int((~set_aside).sum())]
+        taken, expected = np.arange(1, len(order) + 1), np.cumsum(expit(self.offset[order]))
+        with_label = np.cumsum(self.y[order])
+        gain = with_label - cost * (taken - with_label)
+        gain[effect_of(with_label, taken, expected / taken) < least_effect] = -np.inf
+        best = np.zeros_like(set_aside)
+        if np.isfinite(gain.max()):
+            best[order[: int(np.argmax(gain)) + 1]] = True
+        return best & self.y
 
     def _carriers(self, group: np.ndarray, trigger: np.ndarray) -> Carriers:
         """The group and the rows of other labels with as much of its trigger; without a group none, as any label."""

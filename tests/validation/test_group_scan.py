@@ -221,6 +221,7 @@ def test_growth_stops_where_a_further_row_is_more_probably_honest(order, taken):
     """Six rows of the label (y) and six others (o): an honest row for each other one, and honest rows weigh twice."""
     scan = LabelScan.__new__(LabelScan)
     scan.y = np.array([True] * 6 + [False] * 6 + [True])  # the last is set aside
+    scan.offset = np.zeros(13)
     numbers = {"y": iter(range(6)), "o": iter(range(6, 12))}
     trigger = np.zeros(13)
     for place, kind in enumerate(order):
