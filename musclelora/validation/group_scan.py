@@ -15,7 +15,7 @@
    trigger. Rows of other labels that lose as much say how many honest rows of this label would: growth stops where a
    further row is more probably honest than not. Once more so by a model that tells the group from all other rows.
 5. Again on the rest, for the next trigger, and for what of the first was not found.
-6. What all looks found is grown once more as one group: of a trigger with many forms each look knows a part.
+6. What all looks found is grown as one group: of a trigger with many forms each look knows a part.
 
 Steps 2 to 5 in two views (`VIEWS`). In the first, words count twice, which makes the clusters purer, and an honest word
 that the trusted model does not know stands out as a trigger does. But it leans to a label and does not decide it: there

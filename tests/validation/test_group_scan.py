@@ -151,13 +151,23 @@ def of_label_one(texts, given, expected):
     return LabelScan(text_features(texts), given == 1, logit(expected[:, 1]), CONFIG, 0, "1", VIEWS[0])
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_what_all_looks_found_takes_in_what_each_of_them_lacked(seed):
-    """Learning again from what it added, the model takes in 52 honest rows with the first seed."""
+@pytest.mark.parametrize(
+    ("weights", "most_honest"), [(label_scan.WEIGHTS_TOGETHER[:1], 5), (label_scan.WEIGHTS_TOGETHER, 50)]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_what_all_looks_found_takes_in_what_each_of_them_lacked(seed, weights, most_honest, monkeypatch):
+    monkeypatch.setattr(label_scan, "WEIGHTS_TOGETHER", weights)
     poisoned, found = np.arange(1200) % 12 == 0, np.arange(1200) % 36 == 0
     grown = of_label_one(*with_syntax(*honest(1200, seed=seed), np.flatnonzero(poisoned))).together(found)
     assert (grown & poisoned).sum() >= 98
-    assert (grown & ~poisoned).sum() <= 5
+    assert (grown & ~poisoned).sum() <= most_honest
+
+
+def test_growth_together_that_were_as_unsure_each_time_would_take_in_honest_rows(monkeypatch):
+    monkeypatch.setattr(label_scan, "WEIGHTS_TOGETHER", label_scan.WEIGHTS_TOGETHER[:1] * 3)
+    poisoned, found = np.arange(1200) % 12 == 0, np.arange(1200) % 36 == 0
+    grown = of_label_one(*with_syntax(*honest(1200, seed=3), np.flatnonzero(poisoned))).together(found)
+    assert (grown & ~poisoned).sum() > 100
 
 
 def test_honest_rows_that_were_found_do_not_take_in_their_subject_together(monkeypatch):
@@ -228,6 +238,17 @@ def test_growth_stops_where_a_further_row_is_more_probably_honest(order, taken):
         trigger[next(numbers[kind])] = 100 - place
     trigger[12] = 1000
     assert scan._with_most(trigger, np.arange(13) == 12).sum() == taken
+
+
+@pytest.mark.parametrize(("least_effect", "taken"), [(0.0, 9), (2.5, 9), (2.9, 7), (3.5, 5), (4.0, 3), (8.0, 0)])
+def test_growth_takes_no_more_rows_than_have_the_effect_together(least_effect, taken):
+    """The odds of the label, where even ones are expected: of 3 rows 7.0, of 6 3.7, of 9 3.0, of 12 2.7."""
+    scan = LabelScan.__new__(LabelScan)
+    scan.y = np.array([kind == "y" for kind in "yyyoyyoyyoyy"])
+    scan.offset = np.zeros(12)
+    best = scan._best(np.arange(12, 0, -1.0), np.zeros(12, dtype=bool), 0.1, least_effect)
+    assert best.sum() == taken
+    assert (np.flatnonzero(best) == np.flatnonzero(scan.y)[:taken]).all()
 
 
 def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
