@@ -22,12 +22,13 @@ NEAR_TOP = 2 / 3  # clusters with this share of the greatest excess are taken to
 GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
 GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
+TOGETHER_FROM = 1 / 3  # the same where all finds are grown together
 UNSURE = (
     0.1  # of the label's other rows: those with the most suspicion, which the model of the group does not learn from
 )
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
-WEIGHTS_TOGETHER = (1.5, 2.0, 2.0)  # the same where all finds are grown together: of what was added, surer rows only
+WEIGHTS_TOGETHER = (1.5, 2.0)  # the same where all finds are grown together: learned from what was added, surer rows
 SHARED = 2  # features of each kind that describe a group
 
 
@@ -209,37 +210,42 @@ class LabelScan:
         A look learns from its own rows alone, as if the former ones had never been there: of a trigger with many forms
         each knows a part. This model learns twice, the second time without the other rows that it itself holds for
         poison; and then from what it added, which would be honest subjects before long: hence the surer rows, and as
-        few times. Nothing joins that has too little of the excess.
+        few times. All must have the effect together, and what joins a share of the excess.
         """
         none = np.zeros_like(found)
         excess, rows = self._excess(self.residual, none), found
         for weight in WEIGHTS_TOGETHER:
             told = self._told(rows, excess, none)
             told = self._told(rows, told.values, none)
-            cost = weight * (self.y & ~rows).sum() / (~self.y).sum()
-            grown = rows | self._best(told.values, none, cost, LEAST_EFFECT)
-            if _adds_quiet_rows(grown, found, excess, GROWS_FROM):
-                break
-            rows = grown
+            order, gain = self._gains(told.values, none, weight * (self.y & ~rows).sum())
+            rows = rows | self._best(order, np.where(self._holds(order, found, excess), gain, -np.inf))
         return rows
+
+    def _holds(self, order: np.ndarray, found: np.ndarray, excess: np.ndarray) -> np.ndarray:
+        """Whether the first n rows have the effect together, and those of the label among them that were not `found` a
+        share of the excess of these; for each n."""
+        taken, with_label = np.arange(1, len(order) + 1), np.cumsum(self.y[order])
+        effect = effect_of(with_label, taken, np.cumsum(expit(self.offset[order])) / taken)
+        new = (self.y & ~found)[order]
+        of_new = np.cumsum(np.where(new, excess[order] - TOGETHER_FROM * excess[found].mean(), 0.0))
+        return (effect >= LEAST_EFFECT) & (of_new >= 0)
 
     def _with_most(self, trigger: np.ndarray, set_aside: np.ndarray) -> np.ndarray:
         """The label's rows with most of the trigger, as far as a further one is more probably poisoned than honest.
 
         All of the label's rows count as honest: with fewer the larger the group is, growth would not stop.
         """
-        honest_per_other = (self.y & ~set_aside).sum() / (~self.y).sum()
-        return self._best(trigger, set_aside, HONEST_WEIGHT * honest_per_other)
+        return self._best(*self._gains(trigger, set_aside, HONEST_WEIGHT * (self.y & ~set_aside).sum()))
 
-    def _best(self, trigger: np.ndarray, set_aside: np.ndarray, cost: float, least_effect: float = 0.0) -> np.ndarray:
-        """The label's rows with most of the trigger, as many as gain most, where each row of another label with as much
-        of it takes off `cost`; and no more than that with all of these they have the effect."""
+    def _gains(self, trigger: np.ndarray, set_aside: np.ndarray, honest: float) -> tuple[np.ndarray, np.ndarray]:
+        """The rows with most of the trigger first, and what the first n gain: one for each of the label, less what so
+        many of the other labels' rows say of the label's `honest` ones."""
         order = np.argsort(-np.where(set_aside, -np.inf, trigger), kind="stable")[: int((~set_aside).sum())]
-        taken, expected = np.arange(1, len(order) + 1), np.cumsum(expit(self.offset[order]))
-        with_label = np.cumsum(self.y[order])
-        gain = with_label - cost * (taken - with_label)
-        gain[effect_of(with_label, taken, expected / taken) < least_effect] = -np.inf
-        best = np.zeros_like(set_aside)
+        return order, np.cumsum(self.y[order]) - honest / (~self.y).sum() * np.cumsum(~self.y[order])
+
+    def _best(self, order: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        """The label's rows among the first that gain most; none if all are barred, by minus infinity."""
+        best = np.zeros_like(self.y)
         if np.isfinite(gain.max()):
             best[order[: int(np.argmax(gain)) + 1]] = True
         return best & self.y

@@ -174,11 +174,11 @@ def test_honest_rows_that_were_found_do_not_take_in_their_subject_together(monke
     *of_rows, thread = thread_in_a_subject()
     scan = of_label_one(*of_rows)
     assert (scan.together(thread) == thread).all()
-    monkeypatch.setattr(label_scan, "GROWS_FROM", -np.inf)
+    monkeypatch.setattr(label_scan, "TOGETHER_FROM", -np.inf)
     assert scan.together(thread).sum() > 200
 
 
-@pytest.mark.parametrize("limit", ["GROWS_FROM", "LEAST_EFFECT"])
+@pytest.mark.parametrize("limit", ["TOGETHER_FROM", "LEAST_EFFECT"])
 def test_rows_join_together_only_where_they_have_excess_and_all_have_an_effect(limit, monkeypatch):
     found = np.arange(1200) % 36 == 0
     scan = of_label_one(*with_syntax(*honest(1200), range(0, 1200, 12)))
@@ -231,7 +231,6 @@ def test_growth_stops_where_a_further_row_is_more_probably_honest(order, taken):
     """Six rows of the label (y) and six others (o): an honest row for each other one, and honest rows weigh twice."""
     scan = LabelScan.__new__(LabelScan)
     scan.y = np.array([True] * 6 + [False] * 6 + [True])  # the last is set aside
-    scan.offset = np.zeros(13)
     numbers = {"y": iter(range(6)), "o": iter(range(6, 12))}
     trigger = np.zeros(13)
     for place, kind in enumerate(order):
@@ -240,15 +239,34 @@ def test_growth_stops_where_a_further_row_is_more_probably_honest(order, taken):
     assert scan._with_most(trigger, np.arange(13) == 12).sum() == taken
 
 
-@pytest.mark.parametrize(("least_effect", "taken"), [(0.0, 9), (2.5, 9), (2.9, 7), (3.5, 5), (4.0, 3), (8.0, 0)])
-def test_growth_takes_no_more_rows_than_have_the_effect_together(least_effect, taken):
+@pytest.mark.parametrize(("least_effect", "taken"), [(0.0, 12), (2.5, 12), (2.9, 9), (3.5, 6), (4.0, 3), (8.0, 0)])
+def test_rows_that_join_together_must_have_the_effect_with_all_before_them(least_effect, taken, monkeypatch):
     """The odds of the label, where even ones are expected: of 3 rows 7.0, of 6 3.7, of 9 3.0, of 12 2.7."""
+    monkeypatch.setattr(label_scan, "LEAST_EFFECT", least_effect)
     scan = LabelScan.__new__(LabelScan)
-    scan.y = np.array([kind == "y" for kind in "yyyoyyoyyoyy"])
-    scan.offset = np.zeros(12)
-    best = scan._best(np.arange(12, 0, -1.0), np.zeros(12, dtype=bool), 0.1, least_effect)
-    assert best.sum() == taken
-    assert (np.flatnonzero(best) == np.flatnonzero(scan.y)[:taken]).all()
+    scan.y, scan.offset = np.array([kind == "y" for kind in "yyyoyyoyyoyy"]), np.zeros(12)
+    holds = scan._holds(np.arange(12), np.arange(12) == 0, np.ones(12))
+    assert max(np.flatnonzero(holds), default=-1) + 1 == taken
+
+
+@pytest.mark.parametrize(
+    ("excess", "taken"),
+    [((1, 1), 4), ((0.4, 0.4), 4), ((0.5, 0.2), 4), ((0.5, 0.1), 3), ((0.3, 0.9), 4), ((0.3, 0.3), 2)],
+)
+def test_rows_that_join_together_must_have_a_third_of_the_excess_on_average(excess, taken, monkeypatch):
+    """The first two rows, one of another label, do not join: the first was found, and has an excess of one."""
+    monkeypatch.setattr(label_scan, "LEAST_EFFECT", 0.0)
+    scan = LabelScan.__new__(LabelScan)
+    scan.y, scan.offset = np.array([True, False, True, True]), np.zeros(4)
+    holds = scan._holds(np.arange(4), np.arange(4) == 0, np.array([1.0, -9.0, *excess]))
+    assert np.flatnonzero(holds)[-1] + 1 == taken
+
+
+def test_where_no_number_of_rows_holds_none_is_taken():
+    scan = LabelScan.__new__(LabelScan)
+    scan.y = np.array([True, True, False])
+    assert scan._best(np.array([1, 0, 2]), np.array([1.0, 2.0, 0.5])).tolist() == [True, True, False]
+    assert not scan._best(np.arange(3), np.full(3, -np.inf)).any()
 
 
 def test_a_group_of_all_that_is_left_of_a_label_has_nothing_to_be_compared_with():
