@@ -23,9 +23,7 @@ GROWTH_STEPS = 5
 FINE_PENALTY = 0.1  # L2 of the model that tells a group from other rows
 GROWS_FROM, JOINS_FROM = 0.25, 0.5  # of the group's excess, which rows must have that the two growths add
 TOGETHER_FROM = 1 / 3  # the same where all finds are grown together
-UNSURE = (
-    0.1  # of the label's other rows: those with the most suspicion, which the model of the group does not learn from
-)
+UNSURE = 0.1  # of the label's other rows: those with most suspicion, which the model of a group does not learn from
 AFTER_A_FIND = 10  # times the false-alarm rate: who attacked a label once did so in more forms than one look finds
 HONEST_WEIGHT = 2.0  # an honest row set aside weighs as much as a poisoned row found
 WEIGHTS_TOGETHER = (1.5, 2.0)  # the same where all finds are grown together: learned from what was added, surer rows
@@ -209,8 +207,8 @@ class LabelScan:
 
         A look learns from its own rows alone, as if the former ones had never been there: of a trigger with many forms
         each knows a part. This model learns twice, the second time without the other rows that it itself holds for
-        poison; and then from what it added, which would be honest subjects before long: hence the surer rows, and as
-        few times. All must have the effect together, and what joins a share of the excess.
+        poison. Then it learns from what it added too, but only once, and takes surer rows: from its own finds it would
+        learn honest subjects before long. All must have the effect together, and what joins a share of the excess.
         """
         none = np.zeros_like(found)
         excess, rows = self._excess(self.residual, none), found

@@ -163,7 +163,7 @@ def test_what_all_looks_found_takes_in_what_each_of_them_lacked(seed, weights, m
     assert (grown & ~poisoned).sum() <= most_honest
 
 
-def test_growth_together_that_were_as_unsure_each_time_would_take_in_honest_rows(monkeypatch):
+def test_growing_together_three_times_with_one_weight_would_take_in_honest_rows(monkeypatch):
     monkeypatch.setattr(label_scan, "WEIGHTS_TOGETHER", label_scan.WEIGHTS_TOGETHER[:1] * 3)
     poisoned, found = np.arange(1200) % 12 == 0, np.arange(1200) % 36 == 0
     grown = of_label_one(*with_syntax(*honest(1200, seed=3), np.flatnonzero(poisoned))).together(found)
